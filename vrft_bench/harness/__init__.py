@@ -1,0 +1,1 @@
+"""The evaluation engine: command line, run loop, model backends and result store."""

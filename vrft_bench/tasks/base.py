@@ -1,0 +1,387 @@
+"""The vocabulary: Sample, Target, Prediction, Reward, Score, Metric, Dataset and Task.
+
+Everything here is plain data or a small protocol; it needs only the standard library, so that a reward can be used
+in any other environment. Boxes are (x1, y1, x2, y2) in original pixels throughout.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
+
+from vrft_bench.errors import UserError
+from vrft_bench.tasks.coordinates import Box, Frame, ModelProfile
+
+ProtocolName = Literal["strict", "paper"]
+Message = dict[str, Any]
+"""A chat message as transformers and OpenAI-compatible servers take it: ``{"role": ..., "content": [parts]}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """Where an image is, and its size in pixels as the annotations state it.
+
+    One of ``path`` and ``data`` (the encoded file's bytes) is set. ``sha256`` is that of the encoded file, where known.
+    """
+
+    width: int
+    height: int
+    path: Path | None = None
+    data: bytes | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTarget:
+    """The true class of an image, and other spellings of it that count as right."""
+
+    label: str
+    aliases: tuple[str, ...] = ()
+    kind: ClassVar[str] = "class"
+
+
+@dataclass(frozen=True, slots=True)
+class BoxTarget:
+    """All true boxes of one category in one image, in annotation order; empty where the category is absent.
+
+    ``areas`` are the objects' areas in square pixels as annotated (COCO's size classes use the mask's area, not the
+    box's); empty means: take the boxes' own. ``crowd`` holds regions that swallow predictions without reward or cost
+    (COCO ``iscrowd``), with their own ``crowd_areas``. ``exhaustive`` is false where LVIS marks the category as not
+    exhaustively annotated in this image: a prediction that matches nothing is then not an error.
+    """
+
+    boxes: tuple[Box, ...]
+    areas: tuple[float, ...] = ()
+    crowd: tuple[Box, ...] = ()
+    crowd_areas: tuple[float, ...] = ()
+    exhaustive: bool = True
+    kind: ClassVar[str] = "box"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskTarget:
+    """One region of an image: its bounding box, its polygons as flat (x, y, x, y, ...) tuples, and regions to ignore."""
+
+    box: Box
+    polygons: tuple[tuple[float, ...], ...]
+    ignore: tuple[tuple[float, ...], ...] = ()
+    kind: ClassVar[str] = "mask"
+
+
+Target = ClassTarget | BoxTarget | MaskTarget
+
+
+def target_to_json(target: Target) -> dict[str, Any]:
+    """A JSON-ready dict with a ``kind`` key; fields at their default are left out."""
+    value: dict[str, Any] = {"kind": target.kind}
+    for name in target.__slots__:
+        item = getattr(target, name)
+        if item not in ((), True):
+            value[name] = item
+    return value
+
+
+def target_from_json(value: Mapping[str, Any]) -> Target:
+    """The inverse of :func:`target_to_json`. Raises :class:`UserError` for an unknown kind."""
+    rest = {key: item for key, item in value.items() if key != "kind"}
+    match value.get("kind"):
+        case "class":
+            return ClassTarget(rest["label"], tuple(rest.get("aliases", ())))
+        case "box":
+            return BoxTarget(
+                boxes=tuple(_box(box) for box in rest.get("boxes", ())),
+                areas=tuple(rest.get("areas", ())),
+                crowd=tuple(_box(box) for box in rest.get("crowd", ())),
+                crowd_areas=tuple(rest.get("crowd_areas", ())),
+                exhaustive=rest.get("exhaustive", True),
+            )
+        case "mask":
+            return MaskTarget(
+                _box(rest["box"]),
+                tuple(tuple(polygon) for polygon in rest.get("polygons", ())),
+                tuple(tuple(polygon) for polygon in rest.get("ignore", ())),
+            )
+        case kind:
+            raise UserError(f"unknown target kind {kind!r}", fix="valid kinds are class, box and mask")
+
+
+def _box(values: Iterable[float]) -> Box:
+    x1, y1, x2, y2 = values
+    return float(x1), float(y1), float(x2), float(y2)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question: the image, the fields that the prompt is rendered from, and the truth.
+
+    Detection samples carry ``fields["category"]`` and ``fields["image_id"]``; grounding samples
+    ``fields["instruction"]``; classification samples ``fields["options"]`` (the class names, comma-separated).
+    """
+
+    id: str
+    image: ImageRef
+    fields: Mapping[str, str]
+    target: Target
+
+
+class Status(StrEnum):
+    """How a completion was read."""
+
+    OK = "ok"
+    REPAIRED = "repaired"
+    NO_ANSWER = "no_answer"
+    MALFORMED = "malformed"
+    REFUSED = "refused"
+    TRUNCATED = "truncated"
+
+
+UNPARSABLE = frozenset({Status.NO_ANSWER, Status.MALFORMED, Status.TRUNCATED})
+"""Statuses in which nothing could be read."""
+
+
+class Detection(NamedTuple):
+    """A predicted box in original pixels, and the confidence in [0, 1] that the model stated (``None``: it stated none)."""
+
+    box: Box
+    confidence: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A parsed completion.
+
+    ``label`` is a classification answer, ``detections`` a detection or grounding answer. ``well_formed`` says that the
+    completion followed the requested layout to the letter; ``boxes_read`` counts the boxes that were readable numbers,
+    ``boxes_out_of_range`` those of them that left the declared coordinate range before they were clipped.
+    """
+
+    status: Status
+    label: str | None = None
+    detections: tuple[Detection, ...] = ()
+    well_formed: bool = False
+    boxes_read: int = 0
+    boxes_out_of_range: int = 0
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``samples.jsonl`` keeps of a prediction."""
+        value: dict[str, Any] = {"status": self.status.value, "well_formed": self.well_formed}
+        if self.label is not None:
+            value["label"] = self.label
+        if self.detections:
+            value["boxes"] = [[round(number, 3) for number in item.box] for item in self.detections]
+            value["confidences"] = [item.confidence for item in self.detections]
+        if self.boxes_out_of_range:
+            value["boxes_out_of_range"] = self.boxes_out_of_range
+        if self.notes:
+            value["notes"] = list(self.notes)
+        return value
+
+
+NO_PREDICTION = Prediction(Status.NO_ANSWER)
+"""What a failed or unasked sample counts as."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A named, pure, thread-safe, picklable reward with its range; the value is finite and inside the range, always."""
+
+    name: str
+    function: Callable[[Prediction, Any], float]
+    low: float = 0.0
+    high: float = 1.0
+
+    def __call__(self, prediction: Prediction, target: Target) -> float:
+        value = float(self.function(prediction, target))
+        if not math.isfinite(value):
+            return self.low if self.low > 0.0 else min(0.0, self.high)
+        return min(max(value, self.low), self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """All reward components of one completion and their weighted total."""
+
+    components: Mapping[str, float]
+    total: float
+
+    def to_json(self) -> dict[str, float]:
+        """The components and ``total``; never a key named ``reward``."""
+        return {**self.components, "total": self.total}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A corpus-level number with its confidence interval; ``None`` where it is not defined (no truth, say)."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    def to_json(self) -> dict[str, float | None]:
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, slots=True)
+class MetricReport:
+    """What a metric says about a run.
+
+    ``headline`` names the one of ``figures`` that the task is known by; ``by_category`` holds a row of figures and
+    counts per category; ``notes`` are sentences that the reader of the figures must know.
+    """
+
+    headline: str
+    figures: Mapping[str, Figure]
+    by_category: Mapping[str, Mapping[str, Figure | int | str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "headline": self.headline,
+            "figures": {name: figure.to_json() for name, figure in self.figures.items()},
+            "by_category": {
+                name: {key: item.to_json() if isinstance(item, Figure) else item for key, item in row.items()}
+                for name, row in self.by_category.items()
+            },
+            "notes": list(self.notes),
+        }
+
+
+class Metric(Protocol):
+    """A corpus-level metric that is fed one sample at a time, in any order, and keeps little of each."""
+
+    def update(self, sample: Sample, prediction: Prediction, n: int = 0) -> None:
+        """Count one prediction; ``n`` is the index of the completion where a sample was asked several times."""
+
+    def compute(self) -> MetricReport:
+        """The figures over everything counted so far. Deterministic, and independent of the order of updates."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """Which data a run is about. ``root`` is ``None`` for the embedded sample data.
+
+    ``ask`` is ``present``, ``all`` or ``file:PATH`` (``None``: the task's default); ``annotations`` and ``images`` name
+    the user's own files for the generic tasks.
+    """
+
+    root: Path | None = None
+    split: str | None = None
+    categories: tuple[str, ...] = ()
+    ask: str | None = None
+    annotations: Path | None = None
+    images: Path | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The samples of one split, read lazily: every call of ``samples`` walks them anew, in the same order.
+
+    ``unasked`` walks questions that nobody asks but whose truth still counts as missed (``ask=file:``). ``is_sample`` marks
+    the embedded sample data. ``rules`` are ``coco`` or ``lvis`` for detection data; ``frequency`` maps a category to
+    LVIS's ``r``, ``c`` or ``f``.
+    """
+
+    split: str
+    categories: tuple[str, ...]
+    samples: Callable[[], Iterator[Sample]]
+    unasked: Callable[[], Iterator[Sample]] = lambda: iter(())
+    is_sample: bool = False
+    rules: Literal["coco", "lvis"] | None = None
+    frequency: Mapping[str, str] = field(default_factory=dict)
+    ask: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """A benchmark. Families subclass this; a catalog file is one instance.
+
+    ``version`` changes whenever a change of ours can change a score.
+    """
+
+    name: str
+    version: str
+    summary: str
+    protocol: ProtocolName = "strict"
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    family: ClassVar[str]
+    protocols: ClassVar[tuple[ProtocolName, ...]] = ("strict",)
+
+    @abstractmethod
+    def load(self, spec: DataSpec) -> Dataset:
+        """The data of ``spec``. Raises :class:`~vrft_bench.errors.DataError` when files are missing or wrong."""
+
+    @abstractmethod
+    def prompt(self, sample: Sample, profile: ModelProfile) -> str:
+        """The text of the question."""
+
+    @abstractmethod
+    def gold(self, target: Target, frame: Frame, sample: Sample | None = None) -> str:
+        """The perfect completion, in the profile's convention."""
+
+    @abstractmethod
+    def parse(self, text: str, frame: Frame, *, truncated: bool = False) -> Prediction:
+        """What ``text`` says. Never raises. ``truncated``: the backend stopped at the token limit."""
+
+    @property
+    @abstractmethod
+    def rewards(self) -> tuple[Reward, ...]:
+        """The reward components, in a fixed order."""
+
+    @abstractmethod
+    def metric(self, dataset: Dataset) -> Metric:
+        """A fresh corpus-level metric for ``dataset``."""
+
+    def under(self, protocol: ProtocolName) -> Self:
+        """This task by the rules of ``protocol``. Raises :class:`UserError` for one that it does not have."""
+        if protocol not in self.protocols:
+            raise UserError(
+                f"task {self.name!r} has no protocol {protocol!r} in this version",
+                fix=f"use --protocol {' or '.join(self.protocols)}",
+            )
+        return replace(self, protocol=protocol)
+
+    def messages(self, sample: Sample, profile: ModelProfile) -> list[Message]:
+        """The chat: one user turn with the image and the question."""
+        text = {"type": "text", "text": self.prompt(sample, profile)}
+        return [{"role": "user", "content": [{"type": "image"}, text]}]
+
+    def judge(self, prediction: Prediction, target: Target) -> Score:
+        """Every reward component and their weighted sum."""
+        components = {reward.name: reward(prediction, target) for reward in self.rewards}
+        return Score(components, sum(self.weights.get(name, 1.0) * value for name, value in components.items()))
+
+    def ground_truth(self, sample: Sample, frame: Frame) -> str:
+        """The portable truth of ``sample``: a JSON string that :meth:`score` takes, with no pixels in it."""
+        return json.dumps(
+            {
+                "task": self.name,
+                "version": self.version,
+                "protocol": self.protocol,
+                **frame.to_json(),
+                "target": target_to_json(sample.target),
+            }
+        )
+
+    def score(self, completion: str, ground_truth: str) -> dict[str, float]:
+        """The portable reward: components and ``total``, with the same keys for every completion of a task.
+
+        Raises :class:`UserError` when ``ground_truth`` belongs to another task, version or protocol.
+        """
+        truth = json.loads(ground_truth)
+        for key, mine in (("task", self.name), ("version", self.version), ("protocol", self.protocol)):
+            if truth[key] != mine:
+                raise UserError(
+                    f"this ground truth was made for {key} {truth[key]!r}, and is scored by {key} {mine!r}",
+                    fix="make the ground truth anew with this version of the task, or install the version it names",
+                )
+        prediction = self.parse(completion, Frame.from_json(truth))
+        return self.judge(prediction, target_from_json(truth["target"])).to_json()
