@@ -1,3 +1,3 @@
-"""One definition of a visual perception task: prompt, parser, verifiable reward and metric, to evaluate and to train."""
+"""Visual perception tasks defined once (prompt, parser, verifiable reward, metric), to evaluate and to train."""
 
 __version__ = "0.1.0"

@@ -58,8 +58,14 @@ class PartialRunError(UserError):
     exit_code = ExitCode.PARTIAL
 
 
+class RunInterrupted(PartialRunError):
+    """A run was stopped by Ctrl-C or SIGTERM; what it finished is kept and the same command resumes it."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
 def did_you_mean(given: str, valid: Iterable[str], *, limit: int = 3) -> str:
-    """Names near ``given``, as the end of an error message: ``"; did you mean 'a' or 'b'?"``, or ``""`` if none is near."""
+    """Names near ``given`` to end a message with: ``"; did you mean 'a' or 'b'?"``, or ``""`` if none is near."""
     lowered = {name.lower(): name for name in valid}
     near = [lowered[hit] for hit in difflib.get_close_matches(given.lower(), list(lowered), n=limit, cutoff=0.5)]
     near += [name for key, name in lowered.items() if given and given.lower() in key and name not in near]

@@ -240,7 +240,9 @@ MODELS: Registry[Callable[..., Any]] = Registry(
     "model",
     "vrft_bench.models",
     {
-        "hf": BuiltIn("vrft_bench.harness.models.hf:HFBackend", "hf/PATH_OR_ID: a transformers checkpoint, CPU or CUDA"),
+        "hf": BuiltIn(
+            "vrft_bench.harness.models.hf:HFBackend", "hf/PATH_OR_ID: a transformers checkpoint, CPU or CUDA"
+        ),
         "mock": BuiltIn(
             "vrft_bench.harness.models.mock:mock_backend",
             "mock/gold, mock/noisy, mock/constant:TEXT, mock/replay:RUN: no model at all",

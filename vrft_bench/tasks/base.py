@@ -53,7 +53,8 @@ class BoxTarget:
     ``areas`` are the objects' areas in square pixels as annotated (COCO's size classes use the mask's area, not the
     box's); empty means: take the boxes' own. ``crowd`` holds regions that swallow predictions without reward or cost
     (COCO ``iscrowd``), with their own ``crowd_areas``. ``exhaustive`` is false where LVIS marks the category as not
-    exhaustively annotated in this image: a prediction that matches nothing is then not an error.
+    exhaustively annotated in this image: a prediction that matches nothing is then not an error. ``verified`` is false
+    where LVIS never checked this category in this image: the question then counts for nothing, whatever is answered.
     """
 
     boxes: tuple[Box, ...]
@@ -61,6 +62,7 @@ class BoxTarget:
     crowd: tuple[Box, ...] = ()
     crowd_areas: tuple[float, ...] = ()
     exhaustive: bool = True
+    verified: bool = True
     kind: ClassVar[str] = "box"
 
 
@@ -100,6 +102,7 @@ def target_from_json(value: Mapping[str, Any]) -> Target:
                 crowd=tuple(_box(box) for box in rest.get("crowd", ())),
                 crowd_areas=tuple(rest.get("crowd_areas", ())),
                 exhaustive=rest.get("exhaustive", True),
+                verified=rest.get("verified", True),
             )
         case "mask":
             return MaskTarget(
@@ -121,7 +124,8 @@ class Sample:
     """One question: the image, the fields that the prompt is rendered from, and the truth.
 
     Detection samples carry ``fields["category"]`` and ``fields["image_id"]``; grounding samples
-    ``fields["instruction"]``; classification samples ``fields["options"]`` (the class names, comma-separated).
+    ``fields["instruction"]``; classification samples ``fields["options"]`` (the class names, comma-separated) and, where
+    the data has a subject of its own, ``fields["subject"]``.
     """
 
     id: str
@@ -324,7 +328,7 @@ class Task(ABC):
         """The text of the question."""
 
     @abstractmethod
-    def gold(self, target: Target, frame: Frame, sample: Sample | None = None) -> str:
+    def gold(self, sample: Sample, frame: Frame) -> str:
         """The perfect completion, in the profile's convention."""
 
     @abstractmethod

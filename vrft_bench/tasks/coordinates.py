@@ -102,9 +102,7 @@ class Frame:
         max_x, max_y = self.limits()
         decimals = self.profile.decimals
         scaled = []
-        for value, size, limit in zip(
-            box, (self.width, self.height) * 2, (max_x, max_y) * 2, strict=True
-        ):
+        for value, size, limit in zip(box, (self.width, self.height) * 2, (max_x, max_y) * 2, strict=True):
             unit = min(max(value / size * limit, 0.0), limit)
             scaled.append(round(unit, decimals) if decimals else math.floor(unit + 0.5))
         x1, y1, x2, y2 = scaled

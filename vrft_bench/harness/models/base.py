@@ -34,7 +34,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question to a model. Real backends read ``messages``, ``sample.image`` and ``sampling``; mocks also the truth."""
+    """One question. Real backends read ``messages``, ``sample.image`` and ``sampling``; mocks also the truth."""
 
     task: Task
     sample: Sample

@@ -1,0 +1,44 @@
+"""Fixtures that tests of every part share: real data where it is there, and the embedded sample data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# A deadline per example would fail on a busy machine, not on a defect.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
+
+SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data beside the repository; tests that need it are skipped where it is not there."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the real data in ../shared/data beside the repository, which is not there")
+    return SHARED.resolve()
+
+
+@pytest.fixture(scope="session")
+def tinycoco(shared_data: Path) -> Path:
+    """32 training and 6 validation images of COCO with their annotations, in COCO's own layout."""
+    root = shared_data / "tinycoco"
+    if not root.is_dir():
+        pytest.skip("needs ../shared/data/tinycoco beside the repository, which is not there")
+    return root
+
+
+@pytest.fixture(scope="session")
+def sample_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty cache for the embedded sample data, for tests and their subprocesses; the user's own is not touched."""
+    base = tmp_path_factory.getbasetemp()
+    # Workers of pytest-xdist share one cache: drawing is safe for several processes at once.
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sample-cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VRFT_BENCH_CACHE", str(root))
+        yield root

@@ -1,0 +1,115 @@
+"""An image is either decoded as annotated, or there is a reason."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vrft_bench.harness.images import ImageCache, ImageError, load_image
+from vrft_bench.tasks.base import ImageRef
+
+
+def encoded(width: int = 6, height: int = 4, mode: str = "RGB", kind: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    Image.new(mode, (width, height), 200 if mode == "L" else (200, 10, 10)).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png_declaring(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header claims any size."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0"))
+
+
+def test_reads_a_path_and_bytes_alike(tmp_path: Path) -> None:
+    data = encoded()
+    file = tmp_path / "a.png"
+    file.write_bytes(data)
+    by_path, by_bytes = load_image(ImageRef(6, 4, path=file)), load_image(ImageRef(6, 4, data=data))
+    assert by_path.image.tobytes() == by_bytes.image.tobytes() == bytes((200, 10, 10)) * 24
+    assert by_path.sha256 == by_bytes.sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_grey_images_become_rgb() -> None:
+    loaded = load_image(ImageRef(6, 4, data=encoded(mode="L")))
+    assert (loaded.image.mode, loaded.image.getpixel((0, 0))) == ("RGB", (200, 200, 200))
+
+
+def test_exif_orientation_is_not_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "rotate by 90 degrees to show"
+    loaded = load_image(ImageRef(6, 4, data=encoded(kind="JPEG", exif=exif)))
+    assert loaded.image.size == (6, 4)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"gone\.jpg: no such file"):
+        load_image(ImageRef(6, 4, path=tmp_path / "gone.jpg"))
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>404</html>", encoded()[:40], encoded(60, 60, kind="JPEG")[:-200]])
+def test_what_is_not_a_whole_image_is_refused(data: bytes) -> None:
+    with pytest.raises(ImageError, match="not a readable image"):
+        load_image(ImageRef(60, 60, data=data) if data[:2] == b"\xff\xd8" else ImageRef(6, 4, data=data))
+
+
+@pytest.mark.parametrize("side", [14_000, 30_000])
+def test_a_decompression_bomb_is_refused_by_its_header(side: int) -> None:
+    """Above our limit, and above the one at which Pillow itself refuses to look at the file."""
+    data = png_declaring(side, side)
+    with pytest.raises(ImageError, match="declares"):
+        load_image(ImageRef(side, side, data=data), max_pixels=100_000_000)
+
+
+def test_another_size_than_annotated_is_refused() -> None:
+    with pytest.raises(ImageError, match="is 6x4 pixels, but its annotation says 4x6"):
+        load_image(ImageRef(4, 6, data=encoded()))
+
+
+def test_a_file_that_changed_is_refused() -> None:
+    with pytest.raises(ImageError, match="the file changed"):
+        load_image(ImageRef(6, 4, data=encoded(), sha256="0" * 64))
+
+
+def test_formats_that_run_other_programs_are_not_opened() -> None:
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 4\n%%EndComments\n"
+    with pytest.raises(ImageError, match="not a readable image"):
+        load_image(ImageRef(6, 4, data=script))
+
+
+def test_the_cache_decodes_once_and_forgets_the_least_recently_used(tmp_path: Path) -> None:
+    refs = []
+    for index in range(3):
+        file = tmp_path / f"{index}.png"
+        file.write_bytes(encoded(10, 10))
+        refs.append(ImageRef(10, 10, path=file))
+    cache = ImageCache(max_bytes=2 * 300)
+    first, second = cache.load(refs[0]), cache.load(refs[1])
+    assert cache.load(refs[0]) is first
+    cache.load(refs[2])
+    assert len(cache) == 2
+    assert cache.load(refs[0]) is first
+    assert cache.load(refs[1]) is not second
+
+
+def test_a_cached_image_does_not_hide_a_wrong_size() -> None:
+    cache = ImageCache()
+    cache.load(ImageRef(6, 4, data=encoded()))
+    with pytest.raises(ImageError, match="its annotation says 4x6"):
+        cache.load(ImageRef(4, 6, data=encoded()))
+
+
+def test_one_image_larger_than_the_cache_still_loads() -> None:
+    cache = ImageCache(max_bytes=10)
+    ref = ImageRef(6, 4, data=encoded())
+    assert cache.load(ref) is cache.load(ref)

@@ -1,0 +1,115 @@
+"""ReasonSeg files become instructions about one region."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from vrft_bench.errors import DataError
+from vrft_bench.tasks.base import MaskTarget
+from vrft_bench.tasks.data.reasonseg import load_reasonseg
+
+TRIANGLE = [[10, 20], [30, 20], [30, 40.5]]
+SQUARE = [[2, 50], [8, 50], [8, 58], [2, 58]]
+
+
+def write(folder: Path, name: str, suffix: str = ".jpg", **fields: Any) -> None:
+    value = {
+        "text": ["what keeps the rain off?", "the umbrella"],
+        "is_sentence": True,
+        "shapes": [{"label": "target", "points": TRIANGLE}],
+        **fields,
+    }
+    (folder / f"{name}.json").write_text(json.dumps(value))
+    if suffix:
+        Image.new("RGB", (64, 60)).save(folder / f"{name}{suffix}")
+
+
+def test_target_polygons_unite_ignore_stays_apart_and_flag_is_dropped(tmp_path: Path) -> None:
+    shapes = [
+        {"label": "flag", "points": [[0, 0], [1, 0], [1, 1]]},
+        {"label": "umbrella", "points": TRIANGLE},
+        {"label": "target", "points": SQUARE},
+        {"label": "ignore", "points": [[40, 40], [60, 40], [60, 59]]},
+        {"label": "target", "points": [[0, 0], [63, 59]]},
+    ]
+    write(tmp_path, "a", shapes=shapes)
+    (sample,) = load_reasonseg(tmp_path, "val").samples()
+    assert sample.target == MaskTarget(
+        (2.0, 20.0, 30.0, 58.0),
+        ((10.0, 20.0, 30.0, 20.0, 30.0, 40.5), (2.0, 50.0, 8.0, 50.0, 8.0, 58.0, 2.0, 58.0)),
+        ((40.0, 40.0, 60.0, 40.0, 60.0, 59.0),),
+    )
+
+
+def test_evaluation_asks_the_first_instruction_and_train_each(tmp_path: Path) -> None:
+    write(tmp_path, "b", ".png")
+    write(tmp_path, "a", text="the umbrella")
+    val = list(load_reasonseg(tmp_path, "val").samples())
+    assert [(sample.id, sample.fields["instruction"]) for sample in val] == [
+        ("a", "the umbrella"),
+        ("b", "what keeps the rain off?"),
+    ]
+    assert [sample.image.path for sample in val] == [tmp_path / "a.jpg", tmp_path / "b.png"]
+    assert {(sample.image.width, sample.image.height) for sample in val} == {(64, 60)}
+    train = [(sample.id, sample.fields["instruction"]) for sample in load_reasonseg(tmp_path, "train").samples()]
+    assert train == [("a:0", "the umbrella"), ("b:0", "what keeps the rain off?"), ("b:1", "the umbrella")]
+
+
+def test_a_file_in_cp1252_is_read(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    (tmp_path / "a.json").write_bytes(
+        '{"text": ["the dog\u2019s bowl"], "shapes": [{"label": "t", "points": [[0,0],[9,0],[9,9]]}]}'.encode("cp1252")
+    )
+    assert next(load_reasonseg(tmp_path, "val").samples()).fields["instruction"] == "the dog\u2019s bowl"
+
+
+def test_an_image_without_a_target_is_left_out_and_noted(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    write(tmp_path, "b", shapes=[{"label": "ignore", "points": TRIANGLE}])
+    dataset = load_reasonseg(tmp_path, "val")
+    assert [sample.id for sample in dataset.samples()] == ["a"]
+    assert dataset.notes == ("without a target region, and left out: b",)
+
+
+def test_one_missing_image_is_left_to_the_run(tmp_path: Path) -> None:
+    write(tmp_path, "a", suffix="")
+    write(tmp_path, "b")
+    first = next(load_reasonseg(tmp_path, "val").samples())
+    assert (first.image.path, first.image.width, first.image.height) == (tmp_path / "a.jpg", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"text": []}, r"a\.json is not a ReasonSeg annotation: its 'text' is \[\]"),
+        ({"text": [" "]}, "its 'text' is"),
+        ({"text": None}, "its 'text' is None"),
+        ({"shapes": None}, "it has no list 'shapes'"),
+        ({"shapes": [3]}, "the shape 3 lacks a 'label'"),
+        ({"shapes": [{"label": "t", "points": [[1, 2, 3]]}]}, "'points' that are not"),
+        ({"shapes": [{"label": "t", "points": [[1, float("nan")]] * 3}]}, "'points' that are not"),
+        ({"shapes": []}, "no annotation in .* has a target polygon"),
+    ],
+)
+def test_a_wrong_annotation_is_named(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    write(tmp_path, "a", **fields)
+    with pytest.raises(DataError, match=message):
+        load_reasonseg(tmp_path, "val")
+
+
+def test_missing_things_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no folder .*gone"):
+        load_reasonseg(tmp_path / "gone", "val")
+    with pytest.raises(DataError, match=r"has no .*json annotations"):
+        load_reasonseg(tmp_path, "val")
+    write(tmp_path, "a", suffix="")
+    with pytest.raises(DataError, match="none of the first 20 images is there"):
+        load_reasonseg(tmp_path, "val")
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(DataError, match=r"a\.json is not JSON"):
+        load_reasonseg(tmp_path, "val")

@@ -1,0 +1,302 @@
+"""The strict parser: what a person would accept is read, what is no answer is not; nothing makes it slow or raise."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vrft_bench.tasks.base import Status
+from vrft_bench.tasks.coordinates import Frame, ModelProfile
+from vrft_bench.tasks.parsing import parse_detections, parse_label, parse_region
+from vrft_bench.tasks.profiles import ABS_ORIGINAL, QWEN2_VL
+
+FRAME = Frame(QWEN2_VL, 640, 480)
+BOX = (64.0, 48.0, 320.0, 240.0)
+ELEMENT = "{'Position': [100, 100, 500, 500], 'Confidence': 0.9}"
+PARSERS = (parse_detections, parse_label, parse_region)
+
+
+def reply(answer: str) -> str:
+    return f"<think>a thought</think>\n<answer>{answer}</answer>"
+
+
+def boxes(text: str) -> list[tuple[float, ...]]:
+    return [item.box for item in parse_detections(text, FRAME).detections]
+
+
+def test_the_asked_form_is_ok_and_well_formed() -> None:
+    prediction = parse_detections(reply(f"[{ELEMENT}]"), FRAME)
+    assert prediction.status is Status.OK
+    assert prediction.well_formed
+    assert prediction.detections[0].box == BOX
+    assert prediction.detections[0].confidence == 0.9
+    assert (prediction.boxes_read, prediction.boxes_out_of_range, prediction.notes) == (1, 0, ())
+
+
+@pytest.mark.parametrize("answer", ["No Objects", "no objects", "No Objects.", " 'No Objects' ", "[]", "[ ]"])
+def test_a_refusal_is_read_as_one(answer: str) -> None:
+    prediction = parse_detections(reply(answer), FRAME)
+    assert prediction.status is Status.REFUSED
+    assert prediction.well_formed
+    assert prediction.detections == ()
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (f"[\n  {ELEMENT}\n]", Status.OK),
+        ('[{"Position": [100, 100, 500, 500], "Confidence": 0.9}]', Status.OK),
+        (f"[{ELEMENT},]", Status.REPAIRED),
+        (f"[{ELEMENT[:-1]},}}]", Status.REPAIRED),
+        ('[{"bbox_2d": [100, 100, 500, 500], "label": "dog\'s bowl", "score": 0.9}]', Status.REPAIRED),
+        (f"```json\n[{ELEMENT}]\n```", Status.REPAIRED),
+        (f"```\n[{ELEMENT}]\n```", Status.REPAIRED),
+        (f"[{ELEMENT}, {{'Position': [1, 2, 3", Status.REPAIRED),
+        (f"[{ELEMENT}, ...]", Status.REPAIRED),
+        (ELEMENT, Status.REPAIRED),
+    ],
+)
+def test_what_a_person_would_accept_is_read(answer: str, status: Status) -> None:
+    prediction = parse_detections(reply(answer), FRAME)
+    assert prediction.status is status
+    assert [item.box for item in prediction.detections] == [BOX]
+    assert prediction.detections[0].confidence == 0.9
+    assert prediction.well_formed is (status is Status.OK)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>a thought</think>[{ELEMENT}]",
+        f"[{ELEMENT}]",
+        f"  [{ELEMENT}]\n",
+        f"Here it is:\n```json\n[{ELEMENT}]\n```",
+        f"<think>a thought</think><answer>[{ELEMENT}, {{'Position': [1, 2, 3, 4], 'Conf",
+    ],
+)
+def test_an_untagged_or_cut_answer_is_repaired(text: str) -> None:
+    prediction = parse_detections(text, FRAME, truncated=True)
+    assert prediction.status is Status.REPAIRED
+    assert [item.box for item in prediction.detections] == [BOX]
+    assert not prediction.well_formed
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("", Status.NO_ANSWER),
+        ("   \n", Status.NO_ANSWER),
+        (reply(""), Status.NO_ANSWER),
+        ("<answer>", Status.NO_ANSWER),
+        ("</answer>", Status.NO_ANSWER),
+        ("The final answer is 364", Status.NO_ANSWER),
+        (f"Look: {ELEMENT}", Status.NO_ANSWER),
+        (reply("364"), Status.MALFORMED),
+        (reply("[[100, 100, 500, 500]]"), Status.MALFORMED),
+        (reply("[{'Confidence': 1.0}]"), Status.MALFORMED),
+        (reply("[{'Position': 7, 'Confidence': 1.0}]"), Status.MALFORMED),
+        (reply("..."), Status.MALFORMED),
+    ],
+)
+def test_what_is_no_answer_is_not_read(text: str, status: Status) -> None:
+    prediction = parse_detections(text, FRAME)
+    assert prediction.status is status
+    assert prediction.detections == ()
+    assert not prediction.well_formed
+
+
+def test_nothing_readable_in_a_cut_completion_is_truncated() -> None:
+    assert parse_detections("<think>still thinking", FRAME, truncated=True).status is Status.TRUNCATED
+    assert parse_detections("<answer>[{'Posit", FRAME, truncated=True).status is Status.TRUNCATED
+    assert parse_label("<think>hm</think><answer>Boeing 73", FRAME, truncated=True).status is Status.TRUNCATED
+    assert parse_region("<answer>(1,2),(3", FRAME, truncated=True).status is Status.TRUNCATED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>[{ELEMENT}]</think>",
+        f"<think><answer>[{ELEMENT}]</answer></think><answer>364</answer>",
+        f"<think><answer>[{ELEMENT}]</answer>",
+        f"<answer>[{ELEMENT}]</answer></think>",
+        f"[{ELEMENT}]<answer>nothing</answer>",
+        f"<answer>[{ELEMENT}]</answer><answer>nothing</answer>",
+        f"<ans<think></think>wer>[{ELEMENT}]</answer>",
+    ],
+)
+def test_thoughts_and_what_stands_outside_the_last_answer_never_count(text: str) -> None:
+    assert boxes(text) == []
+
+
+def test_the_last_complete_answer_counts() -> None:
+    text = (
+        f"<answer>[{{'Position': [1, 1, 2, 2], 'Confidence': 1}}]</answer> no: <answer>[{ELEMENT}]</answer> <answer>["
+    )
+    assert boxes(text) == [BOX]
+    assert not parse_detections(text, FRAME).well_formed
+
+
+def test_a_thought_that_the_template_opened_is_skipped() -> None:
+    assert boxes(f"[{ELEMENT}, {ELEMENT}] hm</think>\n<answer>[{ELEMENT}]</answer>") == [BOX]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{reply(f'[{ELEMENT}]')} and more",
+        f"Sure. {reply(f'[{ELEMENT}]')}",
+        f"<answer>[{ELEMENT}]</answer>",
+        f"<think>a</think> so <answer>[{ELEMENT}]</answer>",
+        f"<think>a</think><think>b</think><answer>[{ELEMENT}]</answer>",
+    ],
+)
+def test_layout_must_be_kept_to_the_letter(text: str) -> None:
+    assert boxes(text) == [BOX]
+    assert not parse_detections(text, FRAME).well_formed
+
+
+def test_bad_boxes_are_dropped_with_a_note_and_good_ones_kept() -> None:
+    answer = (
+        f"[{ELEMENT}, {{'Position': [500, 100, 100, 500], 'Confidence': 1}}, {{'Position': [NaN, 0, 1, 1]}}, "
+        "{'Position': [1, 2, 3]}, {'Position': [5, 5, 5, 9], 'Confidence': 1}, "
+        "{'Position': [0, 0, Infinity, 1], 'Confidence': 1}]"
+    )
+    prediction = parse_detections(reply(answer), FRAME)
+    assert [item.box for item in prediction.detections] == [BOX]
+    assert prediction.status is Status.REPAIRED
+    assert set(prediction.notes) == {
+        "1 box(es) dropped: reversed",
+        "3 box(es) dropped: not four finite numbers",
+        "1 box(es) dropped: without area",
+    }
+
+
+def test_out_of_range_boxes_are_clipped_and_counted() -> None:
+    answer = (
+        "[{'Position': [-50, 100, 2000, 500], 'Confidence': 0.9}, {'Position': [1200, 0, 1300, 9], 'Confidence': 1}]"
+    )
+    prediction = parse_detections(reply(answer), FRAME)
+    assert [item.box for item in prediction.detections] == [(0.0, 48.0, 640.0, 240.0)]
+    assert (prediction.boxes_read, prediction.boxes_out_of_range) == (2, 2)
+    assert not prediction.well_formed
+
+
+@pytest.mark.parametrize(
+    ("written", "confidence"),
+    [("0.25", 0.25), ("1", 1.0), ("50", 1.0), ("-9", 0.0), ("Infinity", None), ("NaN", None), ("'0.9'", None)]
+    + [("true", None), ("null", None)],
+)
+def test_confidence_is_clipped_and_what_is_no_number_is_missing(written: str, confidence: float | None) -> None:
+    prediction = parse_detections(reply(f"[{{'Position': [100, 100, 500, 500], 'Confidence': {written}}}]"), FRAME)
+    assert [item.confidence for item in prediction.detections] == [confidence]
+    assert (prediction.status is Status.OK) is (confidence is not None)
+
+
+def test_duplicates_are_kept_for_the_reward_to_punish() -> None:
+    assert boxes(reply(f"[{ELEMENT}, {ELEMENT}]")) == [BOX, BOX]
+
+
+def test_other_thinking_tags_follow_the_profile() -> None:
+    frame = Frame(ModelProfile("other", "norm_1000", think_tags=("<thinking>", "</thinking>")), 640, 480)
+    prediction = parse_detections(f"<thinking>[{ELEMENT}]</thinking><answer>[{ELEMENT}]</answer>", frame)
+    assert prediction.well_formed
+    assert len(prediction.detections) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "label", "status"),
+    [
+        ("737-100", "737-100", Status.OK),
+        ("\n  passion\n flower ", "passion flower", Status.OK),
+        ("'cat'", "cat", Status.OK),
+        ("```\ncat\n```", "cat", Status.REPAIRED),
+        ("", None, Status.NO_ANSWER),
+        ("''", None, Status.NO_ANSWER),
+        ("a" * 513, None, Status.MALFORMED),
+    ],
+)
+def test_labels(answer: str, label: str | None, status: Status) -> None:
+    prediction = parse_label(reply(answer), FRAME)
+    assert (prediction.label, prediction.status) == (label, status)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        ("(100,100),(500,500)", Status.OK),
+        (" ( 100 , 100 ) , ( 500, 500 ) ", Status.OK),
+        ("[100, 100, 500, 500]", Status.REPAIRED),
+        ('{"bbox_2d": [100, 100, 500, 500]}', Status.REPAIRED),
+        ("[{'Position': [100, 100, 500, 500]}, {'Position': [1, 1, 2, 2]}]", Status.REPAIRED),
+    ],
+)
+def test_regions(answer: str, status: Status) -> None:
+    prediction = parse_region(reply(answer), FRAME)
+    assert prediction.status is status
+    assert [item.box for item in prediction.detections] == [BOX]
+
+
+@pytest.mark.parametrize(
+    "answer", ["(100,100)", "100 100 500 500", "(1000,1000),(0,0)", "(1,1),(2,2),(3,3)", "No Objects"]
+)
+def test_what_is_no_region_is_malformed(answer: str) -> None:
+    prediction = parse_region(reply(answer), FRAME)
+    assert prediction.status is Status.MALFORMED
+    assert prediction.detections == ()
+
+
+_PIECES = st.sampled_from(
+    ["<think>", "</think>", "<answer>", "</answer>", "```", "[", "]", "{", "}", "'Position'", ":", ",", "1e999", "NaN"]
+    + ["[1, 2, 3, 4]", "-5", "'Confidence'", "\n", "\x00", "é", "(1,2),(3,4)", "No Objects", "\\", '"', ELEMENT]
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(_PIECES | st.text(max_size=5), max_size=40).map("".join), st.booleans())
+def test_parsing_never_raises_and_keeps_its_promises(text: str, truncated: bool) -> None:
+    frame = Frame(ABS_ORIGINAL, 100, 50)
+    for parse in PARSERS:
+        prediction = parse(text, frame, truncated=truncated)
+        assert len(prediction.detections) <= prediction.boxes_read
+        if prediction.well_formed:
+            assert prediction.status in (Status.OK, Status.REFUSED)
+        for box, confidence in prediction.detections:
+            assert 0 <= box[0] < box[2] <= 100
+            assert 0 <= box[1] < box[3] <= 50
+            assert confidence is None or 0 <= confidence <= 1
+
+
+_ADVERSARIAL = {
+    "open brackets": lambda n: "[" * n,
+    "open braces": lambda n: "<answer>" + "{" * n,
+    "opening tags": lambda n: "<answer>" * (n // 8),
+    "alternating tags": lambda n: "<think></think>" * (n // 15),
+    "fences": lambda n: "```" * (n // 3),
+    "white space after a key": lambda n: "<answer>[{'Position'" + " " * n,
+    "keys without values": lambda n: "<answer>[{" + "'Position' " * (n // 11) + "}]</answer>",
+    "white space between corners": lambda n: "<answer>(1,2)" + " " * n + "</answer>",
+    "half corners": lambda n: "<answer>" + "(1,2)," * (n // 6) + "</answer>",
+    "a long number": lambda n: "<answer>[{'Position': [" + "9" * n + ", 1, 2, 3]}]</answer>",
+    "many boxes": lambda n: "<answer>[" + f"{ELEMENT}, " * (n // len(ELEMENT)) + "]</answer>",
+    "broken boxes": lambda n: "<answer>[" + "{'Position': [1, 2, 3, }, " * (n // 26) + "]</answer>",
+}
+
+
+@pytest.mark.parametrize("name", _ADVERSARIAL)
+def test_time_grows_linearly(name: str) -> None:
+    """Counted in ratios rather than seconds: 8 times the input may take at most 20 times as long, not 64."""
+    import time
+
+    def cost(size: int) -> float:
+        text = _ADVERSARIAL[name](size)
+        best = float("inf")
+        for _ in range(3):
+            start = time.process_time()
+            for parse in PARSERS:
+                parse(text, FRAME)
+            best = min(best, time.process_time() - start)
+        return best
+
+    small, large = cost(125_000), cost(1_000_000)
+    assert large < 20 * small + 0.02

@@ -1,0 +1,186 @@
+"""Strict rewards: finite, in range, and every miss, extra, lie and wrong refusal costs."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vrft_bench.tasks.base import BoxTarget, ClassTarget, Detection, MaskTarget, Prediction, Reward, Status
+from vrft_bench.tasks.boxes import iou
+from vrft_bench.tasks.matching import match_boxes
+from vrft_bench.tasks.rewards import ACCURACY, CONFIDENCE, FORMAT, IOU, REGION_IOU, normalise_label
+
+A, B = (0.0, 0.0, 10.0, 10.0), (20.0, 0.0, 30.0, 10.0)
+REFUSAL = Prediction(Status.REFUSED, well_formed=True)
+NOTHING = Prediction(Status.NO_ANSWER)
+
+
+def detected(*items: tuple[tuple[float, float, float, float], float | None]) -> Prediction:
+    return Prediction(Status.OK, detections=tuple(Detection(*item) for item in items), well_formed=True)
+
+
+numbers = st.floats(0, 60)
+random_boxes = st.tuples(numbers, numbers, st.floats(1, 40), st.floats(1, 40)).map(
+    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
+random_predictions = st.lists(st.tuples(random_boxes, st.none() | st.floats(0, 1)), max_size=6).map(
+    lambda items: detected(*items)
+)
+random_targets = st.builds(
+    BoxTarget,
+    boxes=st.lists(random_boxes, max_size=5).map(tuple),
+    crowd=st.lists(random_boxes, max_size=2).map(tuple),
+    exhaustive=st.booleans(),
+)
+
+
+@given(random_predictions | st.just(REFUSAL) | st.just(NOTHING), random_targets)
+def test_box_rewards_are_finite_in_range_and_deterministic(prediction: Prediction, target: BoxTarget) -> None:
+    for reward in (IOU, CONFIDENCE, FORMAT):
+        value = reward(prediction, target)
+        assert 0.0 <= value <= 1.0
+        assert value == reward(prediction, target)
+
+
+@given(random_predictions, random_targets, st.randoms())
+def test_box_rewards_do_not_depend_on_the_order_of_boxes(
+    prediction: Prediction, target: BoxTarget, rng: random.Random
+) -> None:
+    shuffled = list(prediction.detections)
+    rng.shuffle(shuffled)
+    other = detected(*shuffled)
+    assert IOU(other, target) == pytest.approx(IOU(prediction, target), abs=1e-12)
+    assert CONFIDENCE(other, target) == pytest.approx(CONFIDENCE(prediction, target), abs=1e-12)
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(random_boxes, max_size=4),
+    st.lists(random_boxes, min_size=1, max_size=4),
+    st.sampled_from([0.05, 0.3, 0.5]),
+)
+def test_matching_is_the_best_of_all_assignments(
+    predictions: list[tuple[float, ...]], truths: list[tuple[float, ...]], threshold: float
+) -> None:
+    best = 0.0
+    padded = [*range(len(predictions)), *([None] * len(truths))]
+    for assignment in itertools.permutations(padded, len(truths)):
+        overlaps = [iou(predictions[i], truths[j]) for j, i in enumerate(assignment) if i is not None]  # type: ignore[arg-type]
+        best = max(best, sum(overlap for overlap in overlaps if overlap >= threshold))
+    matches = match_boxes(predictions, truths, threshold)  # type: ignore[arg-type]
+    assert len({match.prediction for match in matches}) == len(matches) == len({match.truth for match in matches})
+    assert sum(match.iou for match in matches) == pytest.approx(best, abs=1e-9)
+
+
+def test_matching_is_optimal_where_greedy_is_not() -> None:
+    truths = [(0.0, 0.0, 10.0, 10.0), (2.0, 0.0, 12.0, 10.0)]
+    predictions = [(1.0, 0.0, 11.0, 10.0), (-2.0, 0.0, 8.0, 10.0)]
+    assert [(match.truth, match.prediction) for match in match_boxes(predictions, truths)] == [(0, 1), (1, 0)]
+
+
+def test_perfect_boxes_earn_everything() -> None:
+    prediction = detected((A, 1.0), (B, 1.0))
+    target = BoxTarget((B, A))
+    assert (IOU(prediction, target), CONFIDENCE(prediction, target), FORMAT(prediction, target)) == (1.0, 1.0, 1.0)
+
+
+def test_iou_grows_with_overlap() -> None:
+    values = [
+        IOU(detected(((shift, 0.0, shift + 10.0, 10.0), 1.0)), BoxTarget((A,))) for shift in (4.0, 3.0, 2.0, 1.0, 0.0)
+    ]
+    assert values == sorted(values)
+    assert values[0] == 0.0  # IoU 6/14 is below the threshold
+    assert values[1] == pytest.approx(7 / 13)
+    assert values[-1] == 1.0
+
+
+def test_misses_extras_and_duplicates_cost() -> None:
+    assert IOU(detected((A, 1.0)), BoxTarget((A, B))) == 0.5
+    assert IOU(detected((A, 1.0), (B, 1.0)), BoxTarget((A,))) == 0.5
+    assert IOU(detected((A, 1.0), (A, 1.0), (A, 1.0)), BoxTarget((A,))) == pytest.approx(1 / 3)
+
+
+def test_refusals_earn_everything_where_right_and_nothing_where_wrong() -> None:
+    assert (IOU(REFUSAL, BoxTarget(())), CONFIDENCE(REFUSAL, BoxTarget(()))) == (1.0, 1.0)
+    assert (IOU(REFUSAL, BoxTarget((A,))), CONFIDENCE(REFUSAL, BoxTarget((A,)))) == (0.0, 0.0)
+    assert (IOU(NOTHING, BoxTarget(())), CONFIDENCE(NOTHING, BoxTarget(()))) == (0.0, 0.0)
+    box_where_nothing_is = detected((A, 0.0))
+    assert (IOU(box_where_nothing_is, BoxTarget(())), CONFIDENCE(box_where_nothing_is, BoxTarget(()))) == (0.0, 0.0)
+
+
+def test_confidence_is_scored_by_brier() -> None:
+    target = BoxTarget((A,))
+    assert CONFIDENCE(detected((A, 0.6)), target) == pytest.approx(1 - 0.4**2)
+    assert CONFIDENCE(detected((A, 1.0), (B, 0.6)), target) == pytest.approx(1 - 0.6**2)
+    assert CONFIDENCE(detected((A, None)), target) == 0.0
+
+
+def test_false_boxes_of_no_confidence_gain_nothing() -> None:
+    target = BoxTarget((A,))
+    honest = detected((A, 0.7))
+    padded = detected((A, 0.7), *[(B, 0.0)] * 50)
+    assert CONFIDENCE(padded, target) == CONFIDENCE(honest, target)
+    assert IOU(padded, target) < IOU(honest, target)
+    assert CONFIDENCE(detected((B, 0.0)), target) == 0.0
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.37, 0.8])
+def test_stating_the_true_probability_is_the_best_policy(probability: float) -> None:
+    def expected(confidence: float) -> float:
+        right = 1 - (1 - confidence) ** 2
+        return probability * right - (1 - probability) * confidence**2
+
+    assert max((step / 100 for step in range(101)), key=expected) == pytest.approx(probability, abs=0.005)
+
+
+def test_crowd_regions_and_unexhaustive_images_swallow_extras() -> None:
+    prediction = detected((A, 1.0), (B, 1.0))
+    assert IOU(prediction, BoxTarget((A,), crowd=((15.0, 0.0, 60.0, 60.0),))) == 1.0
+    assert IOU(prediction, BoxTarget((A,), exhaustive=False)) == 1.0
+    assert CONFIDENCE(prediction, BoxTarget((A,), exhaustive=False)) == 1.0
+    assert IOU(detected((B, 1.0)), BoxTarget((), crowd=((15.0, 0.0, 60.0, 60.0),))) == 1.0
+
+
+@pytest.mark.parametrize(
+    "given", ["Kitchen_table", " kitchen  table.", "KITCHEN-TABLE", "ｋitchen table", "'kitchen table'"]
+)
+def test_a_label_matches_after_normalisation(given: str) -> None:
+    assert ACCURACY(Prediction(Status.OK, label=given), ClassTarget("kitchen_table")) == 1.0
+
+
+@pytest.mark.parametrize(
+    "given", ["", "kitchen", "e", "kitchen table and chair", "kitchen tables", "kitсhen table", None]
+)
+def test_a_label_never_matches_as_a_substring_or_a_look_alike(given: str | None) -> None:
+    assert ACCURACY(Prediction(Status.OK, label=given), ClassTarget("kitchen_table")) == 0.0
+
+
+def test_aliases_count() -> None:
+    assert ACCURACY(Prediction(Status.OK, label="sofa"), ClassTarget("couch", ("sofa",))) == 1.0
+
+
+def test_a_label_of_punctuation_only_never_matches() -> None:
+    assert normalise_label("?!") == ""
+    assert ACCURACY(Prediction(Status.OK, label="?!"), ClassTarget("--")) == 0.0
+
+
+def test_region_iou_is_that_of_the_first_box() -> None:
+    target = MaskTarget(A, ())
+    assert REGION_IOU(detected(((0.0, 0.0, 10.0, 5.0), None), (A, None)), target) == 0.5
+    assert REGION_IOU(NOTHING, target) == 0.0
+
+
+def test_a_reward_that_is_not_finite_becomes_its_lowest_and_is_held_in_range() -> None:
+    assert Reward("broken", lambda prediction, target: float("nan"))(NOTHING, BoxTarget(())) == 0.0
+    assert Reward("infinite", lambda prediction, target: float("inf"))(NOTHING, BoxTarget(())) == 0.0
+    assert Reward("large", lambda prediction, target: 7.0)(NOTHING, BoxTarget(())) == 1.0
+
+
+def test_rewards_are_picklable() -> None:
+    for reward in (IOU, CONFIDENCE, FORMAT, ACCURACY, REGION_IOU):
+        assert pickle.loads(pickle.dumps(reward)) == reward

@@ -1,0 +1,152 @@
+"""What every task of the catalog promises: gold scores, portable rewards, constant keys, no heavy imports."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from vrft_bench.errors import UserError
+from vrft_bench.registry import PROFILES, TASKS
+from vrft_bench.tasks import get_task
+from vrft_bench.tasks.base import (
+    BoxTarget,
+    ClassTarget,
+    DataSpec,
+    MaskTarget,
+    Sample,
+    Status,
+    Task,
+    target_from_json,
+    target_to_json,
+)
+from vrft_bench.tasks.coordinates import Frame
+
+pytestmark = pytest.mark.usefixtures("sample_cache")
+
+CATALOG = [entry.name for entry in TASKS if entry.source == "built in"]
+COMPLETIONS = [
+    "",
+    "<answer></answer>",
+    "<think>a</think><answer>No Objects</answer>",
+    "<think>a</think><answer>[{'Position': [1, 2, 30, 40], 'Confidence': NaN}]</answer>",
+    "<answer>[{'Position': [0, 0, 1000, 1000], 'Confidence': 1.0}]</answer>",
+    "<answer>(0,0),(1000,1000)</answer>",
+    "red circle",
+    "[" * 100_000,
+]
+
+
+def some_samples(task: Task, count: int = 40) -> list[Sample]:
+    return [sample for sample, _ in zip(task.load(DataSpec()).samples(), range(count), strict=False)]
+
+
+@pytest.mark.parametrize("name", CATALOG)
+@pytest.mark.parametrize("profile", PROFILES.names())
+def test_the_gold_completion_is_read_whole_and_scores_the_maximum(name: str, profile: str) -> None:
+    task = get_task(name)
+    most = float(len(task.rewards))
+    for sample in some_samples(task):
+        frame = Frame(PROFILES.get(profile), sample.image.width, sample.image.height)
+        prediction = task.parse(task.gold(sample, frame), frame)
+        assert prediction.status in (Status.OK, Status.REFUSED)
+        assert prediction.well_formed
+        assert prediction.boxes_out_of_range == 0
+        score = task.judge(prediction, sample.target)
+        # what is lost is only the rounding of coordinates to the model's unit
+        assert most - 0.03 < score.total <= most
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_the_portable_score_equals_the_evaluators_and_has_constant_keys(name: str) -> None:
+    task = get_task(name)
+    profile = PROFILES.get("qwen2.5-vl")
+    keys = {*(reward.name for reward in task.rewards), "total"}
+    for sample in some_samples(task, 5):
+        frame = Frame(profile, sample.image.width, sample.image.height)
+        truth = task.ground_truth(sample, frame)
+        for text in [*COMPLETIONS, task.gold(sample, frame)]:
+            portable = task.score(text, truth)
+            assert portable == task.judge(task.parse(text, frame), sample.target).to_json()
+            assert set(portable) == keys
+            assert "reward" not in portable
+            assert all(-1e9 < value < 1e9 for value in portable.values())
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_an_empty_completion_earns_nothing(name: str) -> None:
+    task = get_task(name)
+    for sample in some_samples(task):
+        frame = Frame(PROFILES.get("qwen2-vl"), sample.image.width, sample.image.height)
+        assert task.score("", task.ground_truth(sample, frame))["total"] == 0.0
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_prompts_name_what_is_asked_and_carry_one_image(name: str) -> None:
+    task = get_task(name)
+    sample = some_samples(task, 1)[0]
+    for profile in PROFILES.names():
+        messages = task.messages(sample, PROFILES.get(profile))
+        parts = [part for message in messages for part in message["content"]]
+        assert [part["type"] for part in parts] == ["image", "text"]
+        asked = sample.fields.get("category") or sample.fields.get("instruction") or sample.fields["options"]
+        assert asked.replace("_", " ") in parts[1]["text"].replace("_", " ")
+        assert "<answer>" in parts[1]["text"]
+
+
+def test_a_ground_truth_of_another_version_is_refused_naming_both() -> None:
+    task = get_task("coco_fewshot")
+    sample = some_samples(task, 1)[0]
+    truth = task.ground_truth(sample, Frame(PROFILES.get("qwen2-vl"), 84, 84))
+    with pytest.raises(UserError, match=r"version '1', and is scored by version '2'"):
+        replace(task, version="2").score("", truth)
+
+
+def test_an_unknown_protocol_is_refused() -> None:
+    with pytest.raises(UserError, match="no protocol 'paper'"):
+        get_task("coco_fewshot", "paper")
+
+
+def test_scores_are_equal_from_threads_and_from_a_pickled_task() -> None:
+    task = get_task("coco_fewshot")
+    frame = Frame(PROFILES.get("qwen2-vl"), 84, 84)
+    pairs = [
+        (text, task.ground_truth(sample, frame))
+        for sample in some_samples(task, 20)
+        for text in [*COMPLETIONS[:-1], task.gold(sample, frame)]
+    ]
+    expected = [task.score(*pair) for pair in pairs]
+    with ThreadPoolExecutor(32) as threads:
+        assert list(threads.map(lambda pair: task.score(*pair), pairs)) == expected
+    copy = pickle.loads(pickle.dumps(task))
+    assert [copy.score(*pair) for pair in pairs] == expected
+
+
+def test_a_reward_needs_the_standard_library_only() -> None:
+    code = (
+        "import sys\n"
+        "for name in ('numpy', 'pydantic', 'PIL', 'torch', 'typer', 'rich', 'pandas', 'pycocotools'):\n"
+        "    sys.modules[name] = None\n"
+        "from vrft_bench.tasks import get_task\n"
+        f"truth = {json.dumps(get_task('coco_fewshot').ground_truth(some_samples(get_task('coco_fewshot'), 1)[0], Frame(PROFILES.get('qwen2-vl'), 84, 84)))}\n"
+        "assert get_task('coco_fewshot').score('', truth)['total'] == 0.0\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        ClassTarget("a", ("b",)),
+        BoxTarget(()),
+        BoxTarget(((1.0, 2.0, 3.0, 4.5),), (7.5,), ((0.0, 0.0, 9.0, 9.0),), (81.0,), exhaustive=False),
+        MaskTarget((1.0, 2.0, 3.0, 4.0), ((1.0, 2.0, 3.0, 2.0, 3.0, 4.0),), ((0.0, 0.0, 1.0, 1.0, 0.0, 1.0),)),
+    ],
+)
+def test_targets_survive_json(target: ClassTarget | BoxTarget | MaskTarget) -> None:
+    assert target_from_json(json.loads(json.dumps(target_to_json(target)))) == target

@@ -1,0 +1,81 @@
+"""The ``vrft-bench`` command: puts the verbs together, and is the one place where an error becomes an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Never
+
+import typer
+
+from vrft_bench import __version__
+from vrft_bench.errors import ExitCode, UserError
+from vrft_bench.harness.cli import ls, run, score, show
+from vrft_bench.harness.cli.printing import stderr
+
+app = typer.Typer(
+    name="vrft-bench",
+    help="Evaluate vision-language models on visual perception tasks, each defined once: prompt, parser, verifiable "
+    "reward and metric.\n\nWithout a verb, `vrft-bench --task NAME` means `vrft-bench run --task NAME`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("score")(score.score)
+app.command("ls")(ls.ls)
+app.command("show")(show.show)
+
+_APP_FLAGS = {"-h", "--help", "--version", "--install-completion", "--show-completion"}
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vrft-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def arguments(argv: list[str]) -> list[str]:
+    """``argv`` with the default verb put in, and ``--max_tokens`` spelled ``--max-tokens``."""
+    spelled = []
+    for index, argument in enumerate(argv):
+        if argument == "--":
+            spelled += argv[index:]
+            break
+        name, equals, value = argument.partition("=")
+        spelled.append(name.replace("_", "-") + equals + value if name.startswith("--") else argument)
+    if spelled and spelled[0].startswith("-") and spelled[0] not in _APP_FLAGS:
+        return ["run", *spelled]
+    return spelled
+
+
+def main() -> Never:
+    """Entry point of the console script. A user's mistake is one message; only --debug shows its traceback."""
+    argv = arguments(sys.argv[1:])
+    try:
+        app(args=argv, prog_name="vrft-bench")
+    except UserError as error:
+        if "--debug" in argv:
+            raise
+        stderr().print(f"[bold red]error:[/] {_escaped(error.message)}", highlight=False, soft_wrap=True)
+        if error.fix:
+            stderr().print(f"  [bold]fix:[/] {_escaped(error.fix)}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        stderr().print("interrupted")
+        sys.exit(ExitCode.INTERRUPTED)
+    sys.exit(ExitCode.OK)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,146 @@
+"""How a run's result is printed: a table per category, how the answers could be read, what to know, and the folder."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from vrft_bench.harness.cli.printing import Column, figure_text, interval_text, print_table
+from vrft_bench.tasks.base import UNPARSABLE, Figure, MetricReport, Status
+
+if TYPE_CHECKING:
+    from vrft_bench.harness.config import RunConfig
+    from vrft_bench.harness.models.base import Backend
+    from vrft_bench.harness.results import RunResult
+    from vrft_bench.tasks.base import Task
+
+_HEADINGS = {
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ar": "AR",
+    "images": "asked",
+    "ap_r": "AP rare",
+    "ap_c": "AP common",
+    "ap_f": "AP frequent",
+    "ap_small": "AP small",
+    "ap_medium": "AP medium",
+    "ap_large": "AP large",
+    "f1": "F1",
+    "miou": "mean IoU",
+    "acc50": "IoU >= .5",
+}
+
+
+def print_result(result: RunResult, *, plain: bool = False) -> None:
+    """The result of one run on stdout. The last line is the run's folder."""
+    report, answers = result.report, result.answers
+    manifest = result.manifest
+    parts = [manifest.task, manifest.model, f"protocol {manifest.config.protocol}", f"data: {manifest.data}"]
+    if manifest.config.limit is not None or manifest.config.sample_id:
+        parts.append(f"PARTIAL: {manifest.samples} questions selected")
+    title = "  |  ".join(parts)
+    if report.by_category:
+        _print_categories(report, title, plain)
+        _print_figures(report, "other figures", plain, skip=_columns(report))
+    else:
+        _print_figures(report, title, plain)
+    for line in _answer_lines(result):
+        typer.echo(line)
+    for note in (*report.notes, *answers.notes):
+        typer.echo(f"note: {note}")
+    typer.echo(f"{result.folder}")
+
+
+def result_json(result: RunResult) -> dict[str, Any]:
+    """What ``--json`` prints of a run."""
+    return {**result.to_json(), "status": result.status, "reused": result.reused, "folder": str(result.folder)}
+
+
+def dry_run_text(task: Task, backend: Backend, config: RunConfig) -> str:
+    """What a run would do: the data, the questions, the model, the first prompt and the fingerprint."""
+    from vrft_bench.harness.plan import fingerprint, make_plan, resolve_profile
+
+    plan = make_plan(task, resolve_profile(config, backend), config)
+    identity = plan.identity(backend.identity())
+    first = next(iter(plan.walk()))
+    sampling = config.sampling()
+    decoding = "greedy" if sampling.temperature == 0 else f"temperature {sampling.temperature}, top-p {sampling.top_p}"
+    rows = [
+        ("task", f"{task.name} version {task.version}, protocol {task.protocol}"),
+        ("data", f"{plan.data_kind}, split {plan.dataset.split}" + (f", ask {plan.dataset.ask}" if plan.dataset.ask else "")),
+        ("categories", ", ".join(plan.dataset.categories) or "-"),
+        ("questions", f"{plan.survey.samples} x {sampling.n} completion(s) = {plan.completions}"),
+        ("model", f"{config.model} {json.dumps(dict(backend.identity()), default=str)[:200]}"),
+        ("profile", f"{plan.profile.name} ({plan.profile.convention})"),
+        ("decoding", f"{decoding}, at most {sampling.max_tokens} tokens, seed {sampling.seed}"),
+        ("fingerprint", fingerprint(identity)),
+        ("first question", f"{first.id}\n{task.prompt(first, plan.profile)}"),
+    ]
+    return "\n".join(f"{name:<15}" + text.replace("\n", "\n" + " " * 15) for name, text in rows)
+
+
+def _columns(report: MetricReport) -> list[str]:
+    """The keys that the categories' rows have, in their own order."""
+    keys: dict[str, None] = {}
+    for row in report.by_category.values():
+        keys.update(dict.fromkeys(row))
+    return list(keys)
+
+
+def _print_categories(report: MetricReport, title: str, plain: bool) -> None:
+    keys = _columns(report)
+    headline = report.headline
+    columns = [Column("category")]
+    for key in keys:
+        columns.append(Column(_HEADINGS.get(key, key), numeric=True))
+        if key == headline:
+            columns.append(Column("95% interval", numeric=True))
+    rows = [
+        [name, *_cells(row, keys, headline)] for name, row in report.by_category.items()
+    ]
+    totals: dict[str, Figure | int | str] = {}
+    for key in keys:
+        counts = [value for row in report.by_category.values() if isinstance(value := row.get(key), int)]
+        totals[key] = sum(counts) if counts else report.figures.get(key, Figure(None))
+    rows.append(["all", *_cells(totals, keys, headline)])
+    print_table(columns, rows, plain=plain, title=title, footer=1)
+
+
+def _cells(row: Any, keys: list[str], headline: str) -> list[str]:
+    cells = []
+    for key in keys:
+        value = row.get(key)
+        cells.append(figure_text(value) if value is None or isinstance(value, Figure) else str(value))
+        if key == headline:
+            cells.append(interval_text(value) if isinstance(value, Figure) else "")
+    return cells
+
+
+def _print_figures(report: MetricReport, title: str, plain: bool, skip: list[str] | None = None) -> None:
+    rows = [
+        [_HEADINGS.get(name, name.replace("_", " ")), figure_text(figure), interval_text(figure)]
+        for name, figure in report.figures.items()
+        if name not in (skip or ()) and figure.value is not None
+    ]
+    if rows:
+        columns = [Column("figure"), Column("value", numeric=True), Column("95% interval", numeric=True)]
+        print_table(columns, rows, plain=plain, title=title)
+
+
+def _answer_lines(result: RunResult) -> list[str]:
+    answers = result.answers
+    shares = [
+        f"repaired {answers.share(Status.REPAIRED):.1%}",
+        f"unparsable {answers.share(*UNPARSABLE):.1%}",
+        f"refused {answers.share(Status.REFUSED):.1%}",
+        f"failed {answers.failures / max(answers.completions, 1):.1%}",
+        f"boxes out of range {answers.out_of_range_share:.1%}",
+    ]
+    lines = [f"answers: {answers.completions} ({', '.join(shares)})"]
+    if answers.reward is not None:
+        parts = ", ".join(f"{name} {value:.3f}" for name, value in answers.components.items())
+        lines.append(f"mean reward: {answers.reward:.3f} ({parts})")
+    return lines

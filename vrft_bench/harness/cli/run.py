@@ -1,0 +1,150 @@
+"""``vrft-bench run``: evaluate a model on tasks."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vrft_bench.errors import UserError
+
+HELP_MODEL = "backend/name (hf/PATH_OR_ID, hf/tiny, mock/gold, ...) or the path of a checkpoint folder."
+DATA_VARIABLE = "VRFT_BENCH_DATA"
+
+
+def run(
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", "--tasks", "-t", help="Task, group or glob; commas or repeats for more."),
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help=HELP_MODEL + " Default: hf/tiny.")] = None,
+    model_args: Annotated[
+        list[str] | None, typer.Option("--model-args", "-M", help="k=v for the backend; commas or repeats for more.")
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Coordinate profile (see `ls profiles`); default: what the checkpoint's config says."),
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="strict (sound rules, the default) or paper.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help=f"Root of the real data (or ${DATA_VARIABLE}); default: embedded sample data.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the data, such as val or train.")] = None,
+    categories: Annotated[str | None, typer.Option(help="Only these categories, comma-separated.")] = None,
+    ask: Annotated[
+        str | None, typer.Option(help="Which categories to ask of an image: present, all, or file:MAP.json.")
+    ] = None,
+    annotations: Annotated[Path | None, typer.Option(help="Your own COCO- or LVIS-format annotations.")] = None,
+    images: Annotated[Path | None, typer.Option(help="The image folder of your own data.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-L", help="Only the first N questions.")] = None,
+    sample_id: Annotated[
+        list[str] | None, typer.Option("--sample-id", help="Only this question, by id; may be repeated.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option("--samples", "-n", help="Completions per question.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy (the default).")] = None,
+    top_p: Annotated[float | None, typer.Option("--top-p", help="Nucleus sampling.")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Longest completion. Default: 1024.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option("--output-dir", "-o", help="Where run folders go. Default: results.")
+    ] = None,
+    fresh: Annotated[
+        bool | None, typer.Option("--fresh", help="A new run, even where this one is finished or can be resumed.")
+    ] = None,
+    max_failures: Annotated[
+        float | None, typer.Option("--max-failures", help="Share of failed questions that ends a run. Default: 0.05.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="YAML, TOML or JSON with these settings, or a run.json.")
+    ] = None,
+    include: Annotated[
+        list[str] | None, typer.Option("--include", help="A Python file that registers tasks, models or profiles.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (a line per run).")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="No colours, no bar, no lines.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # noqa: ARG001 - read by main
+) -> None:
+    """Evaluate a model on one or more tasks. Repeating a command resumes its run, or shows what it found."""
+    from vrft_bench.harness.cli.results import dry_run_text, print_result, result_json
+    from vrft_bench.harness.config import RunConfig, merge, read_config_file
+    from vrft_bench.harness.models import load_backend
+    from vrft_bench.harness.progress import make_progress
+    from vrft_bench.harness.run import evaluate
+    from vrft_bench.registry import include as include_file
+    from vrft_bench.tasks import get_task, select_tasks
+
+    flags: dict[str, Any] = {
+        "task": _split(task),
+        "model": model,
+        "model_args": _pairs(model_args),
+        "profile": profile,
+        "protocol": protocol,
+        "data": data,
+        "split": split,
+        "categories": _split([categories] if categories else None),
+        "ask": ask,
+        "annotations": annotations,
+        "images": images,
+        "limit": limit,
+        "sample_id": sample_id,
+        "samples": samples,
+        "temperature": temperature,
+        "top_p": top_p,
+        "max_tokens": max_tokens,
+        "seed": seed,
+        "output_dir": output_dir,
+        "fresh": fresh,
+        "max_failures": max_failures,
+        "include": include,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    base = read_config_file(config) if config is not None else {}
+    if "data" not in {**base, **given} and os.environ.get(DATA_VARIABLE):
+        given["data"] = Path(os.environ[DATA_VARIABLE])
+    settings: RunConfig = merge(base, given)
+    for file in settings.include:
+        include_file(file)
+    if not settings.task:
+        raise UserError("no task is given", fix="say --task NAME; `vrft-bench ls tasks` lists them")
+    names = select_tasks(settings.task)
+    tasks = [get_task(name, settings.protocol) for name in names]
+    backend = load_backend(settings.model, settings.model_args)
+    try:
+        for one in tasks:
+            own = merge(settings, {"task": [one.name]})
+            if dry_run:
+                typer.echo(dry_run_text(one, backend, own))
+                continue
+            result = evaluate(one, backend, own, progress=make_progress(plain=plain or as_json))
+            if as_json:
+                typer.echo(json.dumps(result_json(result)))
+            else:
+                print_result(result, plain=plain)
+    finally:
+        backend.close()
+
+
+def _split(values: list[str] | None) -> list[str] | None:
+    if values is None:
+        return None
+    return [part.strip() for value in values for part in value.split(",") if part.strip()]
+
+
+def _pairs(values: list[str] | None) -> dict[str, Any] | None:
+    """``["a=1,b=x"]`` -> ``{"a": 1, "b": "x"}``; a value is JSON where it reads as JSON, else text."""
+    if values is None:
+        return None
+    pairs: dict[str, Any] = {}
+    for part in _split(values) or ():
+        name, equals, value = part.partition("=")
+        if not equals or not name:
+            raise UserError(f"--model-args {part!r} is not of the form name=value", fix="write, say, -M batch_size=8")
+        try:
+            pairs[name.strip()] = json.loads(value)
+        except ValueError:
+            pairs[name.strip()] = {"True": True, "False": False}.get(value, value)
+    return pairs

@@ -1,0 +1,158 @@
+"""RunConfig: everything that a user can choose about a run. Flags, config file and ``run.json`` are the same fields.
+
+Nothing else reaches a run: an environment variable that matters (``VRFT_BENCH_DATA``) is resolved into a field by the
+command line before it gets here, and is recorded like any other choice.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from vrft_bench.errors import UserError, did_you_mean
+from vrft_bench.harness.models.base import Sampling
+from vrft_bench.tasks.base import DataSpec, ProtocolName
+
+_ALIASES = {"tasks": "task", "n": "samples"}
+_LISTS = ("task", "categories", "sample_id", "include")
+
+
+class RunConfig(BaseModel):
+    """The choices of one ``vrft-bench run``. A field's description is also the help text of its flag."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    task: list[str] = Field(default=[], description="Tasks to run: names, globs or groups.")
+    model: str = Field(default="hf/tiny", description="The model as backend/name, e.g. hf/PATH, mock/gold.")
+    model_args: dict[str, Any] = Field(default={}, description="Arguments of the backend, e.g. batch_size=8.")
+    profile: str | None = Field(
+        default=None, description="Coordinate profile; by default the one that the checkpoint's config selects."
+    )
+    protocol: ProtocolName = Field(
+        default="strict", description="Rules of parsing and scoring: strict (sound) or paper (Visual-RFT's own)."
+    )
+    data: Path | None = Field(default=None, description="Root of the real data; without it the sample data is used.")
+    split: str | None = Field(default=None, description="Split of the data; by default the task's own.")
+    categories: list[str] = Field(default=[], description="Only these categories; by default the task's own.")
+    ask: str | None = Field(
+        default=None,
+        description="Which categories to ask per image: present (those in the truth), all, or file:PATH (a JSON map "
+        "of image id to category names); by default the task's own rule.",
+    )
+    annotations: Path | None = Field(default=None, description="Annotation file of the generic tasks.")
+    images: Path | None = Field(default=None, description="Image folder of the generic tasks.")
+    limit: int | None = Field(default=None, ge=1, description="Only the first so many samples.")
+    sample_id: list[str] = Field(default=[], description="Only the samples with these ids.")
+    samples: int = Field(default=1, ge=1, description="Completions per sample.")
+    temperature: float = Field(default=0.0, ge=0.0, description="Sampling temperature; 0 is greedy.")
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0, description="Nucleus sampling: the probability mass kept.")
+    max_tokens: int = Field(default=1024, ge=1, description="Longest completion, in tokens.")
+    seed: int = Field(default=0, description="Seed of everything random in the run.")
+    output_dir: Path = Field(default=Path("results"), description="Where run folders go, or one run folder to resume.")
+    fresh: bool = Field(default=False, description="Start a new run even where a finished or a partial one is there.")
+    max_failures: float = Field(
+        default=0.05, ge=0.0, le=1.0, description="Share of failed samples above which the run stops as failed."
+    )
+    include: list[str] = Field(default=[], description="Python files that register tasks, models or profiles.")
+
+    @field_validator(*_LISTS, mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        """A plain string is a comma list, as on the command line; a list is taken as it is."""
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    def data_spec(self) -> DataSpec:
+        """The part that says which data the run is about."""
+        return DataSpec(self.data, self.split, tuple(self.categories), self.ask, self.annotations, self.images)
+
+    def sampling(self) -> Sampling:
+        """The part that says how completions are drawn."""
+        return Sampling(self.temperature, self.top_p, self.max_tokens, self.samples, self.seed)
+
+
+def make_config(values: Mapping[str, Any], *, source: str = "the command line") -> RunConfig:
+    """A validated config. Raises :class:`UserError` that names the field, what was given and what is valid."""
+    named = {_field_name(key): value for key, value in values.items()}
+    try:
+        return RunConfig.model_validate(named)
+    except ValidationError as error:
+        raise _explain(error, source) from None
+
+
+def load_config(path: str | Path) -> RunConfig:
+    """Read a config from a YAML, TOML or JSON file, or from the ``run.json`` of an earlier run.
+
+    Relative paths in it are meant from the working directory, as on the command line.
+    """
+    return make_config(read_config_file(path), source=str(path))
+
+
+def read_config_file(path: str | Path) -> dict[str, Any]:
+    """The keys and values that a config file sets, not yet validated."""
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"--config {str(path)!r}: no such file", fix="give a .yaml, .toml or .json file, or a run.json")
+    try:
+        value = _parse(file)
+    except (ValueError, UnicodeDecodeError) as error:  # what json, tomllib and our YAML wrapper raise
+        raise UserError(f"{path} is not valid {file.suffix.lstrip('.').upper()}: {error}", fix="repair it") from None
+    if isinstance(value, dict) and isinstance(value.get("config"), dict):
+        value = value["config"]
+    if not isinstance(value, dict):
+        raise UserError(
+            f"{path} holds a {type(value).__name__}, not fields with values",
+            fix="write one field per line, e.g. `task: coco_fewshot`",
+        )
+    return value
+
+
+def merge(base: Mapping[str, Any] | RunConfig, flags: Mapping[str, Any]) -> RunConfig:
+    """``base`` (a config, or what :func:`read_config_file` gave) with the explicitly given ``flags`` on top."""
+    values = base.model_dump(exclude_unset=True) if isinstance(base, RunConfig) else dict(base)
+    lower = {_field_name(key): value for key, value in values.items()}
+    upper = {_field_name(key): value for key, value in flags.items()}
+    return make_config({**lower, **upper}, source="the config file and the command line")
+
+
+def _field_name(key: str) -> str:
+    name = key.replace("-", "_")
+    return _ALIASES.get(name, name)
+
+
+def _parse(file: Path) -> Any:
+    text = file.read_text(encoding="utf-8")
+    match file.suffix.lower():
+        case ".json":
+            return json.loads(text)
+        case ".toml":
+            return tomllib.loads(text)
+        case ".yaml" | ".yml":
+            import yaml
+
+            try:
+                return yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise ValueError(str(error)) from None
+        case suffix:
+            raise UserError(f"{file}: unknown kind of config file {suffix!r}", fix="use .yaml, .toml or .json")
+
+
+def _explain(error: ValidationError, source: str) -> UserError:
+    problems = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            problems.append(f"unknown field {field!r}{did_you_mean(field, RunConfig.model_fields)}")
+        else:
+            problems.append(f"{field} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
+    return UserError(
+        f"in {source}: " + "; ".join(problems),
+        fix=f"valid fields are {', '.join(RunConfig.model_fields)}"
+        if any(item["type"] == "extra_forbidden" for item in error.errors())
+        else "correct the value",
+    )

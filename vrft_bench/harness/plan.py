@@ -1,0 +1,206 @@
+"""What a run is about to do, and its identity: the content that a score depends on, as a fingerprint.
+
+A plan walks the dataset once to count and hash what is selected, keeping none of it; the run walks it again to ask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vrft_bench.errors import UserError, did_you_mean
+from vrft_bench.harness.config import RunConfig
+from vrft_bench.harness.models.base import Backend
+from vrft_bench.registry import PROFILES
+from vrft_bench.tasks.base import Dataset, ImageRef, Sample, Task, target_to_json
+from vrft_bench.tasks.coordinates import ModelProfile
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str).encode
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first walk found: how many samples are selected, and the hash of everything that they ask and hold."""
+
+    samples: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A task under its protocol, its data, the model's profile and the selection of samples."""
+
+    task: Task
+    dataset: Dataset
+    profile: ModelProfile
+    config: RunConfig
+    survey: Survey
+
+    @property
+    def completions(self) -> int:
+        """How many completions the whole run has."""
+        return self.survey.samples * self.config.samples
+
+    @property
+    def data_kind(self) -> str:
+        """``sample`` for the embedded sample data, else ``real``."""
+        return "sample" if self.dataset.is_sample else "real"
+
+    def walk(self) -> Iterator[Sample]:
+        """The selected samples, in the dataset's order."""
+        return selected(self.dataset, self.config)
+
+    def unasked(self) -> Iterator[Sample]:
+        """Questions that nobody asks and whose truth counts as missed; none where only a part of the data is run."""
+        return _unasked(self.dataset, self.config)
+
+    def identity(self, model: Mapping[str, Any]) -> dict[str, Any]:
+        """The parts of the fingerprint; ``model`` is the backend's own identity."""
+        parts = {
+            "task": {
+                "name": self.task.name,
+                "version": self.task.version,
+                "protocol": self.task.protocol,
+                "weights": dict(self.task.weights),
+            },
+            "data": {
+                "kind": self.data_kind,
+                "split": self.dataset.split,
+                "ask": self.dataset.ask,
+                "categories": list(self.dataset.categories),
+                "samples": self.survey.samples,
+                "sha256": self.survey.sha256,
+            },
+            "profile": self.profile.to_json(),
+            "sampling": self.config.sampling().to_json(),
+            "model": dict(model),
+            "include": {Path(path).name: _file_sha256(path) for path in self.config.include},
+        }
+        stored: dict[str, Any] = json.loads(_encode(parts))  # tuples become lists, as they will be read back
+        return stored
+
+
+def make_plan(task: Task, profile: ModelProfile, config: RunConfig) -> RunPlan:
+    """Load the data and survey it. Raises :class:`UserError` when nothing is selected or a sample id is unknown."""
+    task = task.under(config.protocol)
+    dataset = task.load(config.data_spec())
+    return RunPlan(task, dataset, profile, config, _survey(task, dataset, profile, config))
+
+
+def resolve_profile(config: RunConfig, backend: Backend) -> ModelProfile:
+    """``--profile`` wins; otherwise the backend says what its checkpoint speaks."""
+    if config.profile is not None:
+        chosen: ModelProfile = PROFILES.get(config.profile)
+        return chosen
+    profile = backend.profile()
+    if profile is None:
+        raise UserError(
+            f"no coordinate profile is known for model {config.model!r}: boxes cannot be read without one",
+            fix=f"say which convention it speaks: --profile {' | '.join(PROFILES.names())}",
+        )
+    return profile
+
+
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of the parts."""
+    return hashlib.sha256(_encode(identity).encode()).hexdigest()
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Which parts differ, as lines like ``sampling.temperature: 0.0 there, 1.0 here``."""
+    lines: list[str] = []
+    for key in [*there, *(key for key in here if key not in there)]:
+        old, new = there.get(key), here.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            lines += differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            lines.append(f"{prefix}{key}: {_short(old)} there, {_short(new)} here")
+    return lines
+
+
+def selected(dataset: Dataset, config: RunConfig) -> Iterator[Sample]:
+    """The samples that ``--sample-id`` and ``--limit`` leave, the first of which is applied first."""
+    wanted = frozenset(config.sample_id)
+    left = config.limit if config.limit is not None else -1
+    for sample in dataset.samples():
+        if left == 0:
+            return
+        if wanted and sample.id not in wanted:
+            continue
+        left -= 1
+        yield sample
+
+
+def _unasked(dataset: Dataset, config: RunConfig) -> Iterator[Sample]:
+    return iter(()) if config.limit is not None or config.sample_id else dataset.unasked()
+
+
+def _survey(task: Task, dataset: Dataset, profile: ModelProfile, config: RunConfig) -> Survey:
+    digest = hashlib.sha256()
+    ids = array("q")
+    missing = set(config.sample_id)
+    file_size = _FileSizes()
+    for sample in selected(dataset, config):
+        ids.append(hash(sample.id))
+        missing.discard(sample.id)
+        image = sample.image
+        content = [
+            sample.id,
+            task.messages(sample, profile),
+            target_to_json(sample.target),
+            [image.path.name if image.path else None, image.width, image.height, file_size(image)],
+        ]
+        digest.update(_encode(content).encode())
+    for sample in _unasked(dataset, config):
+        digest.update(_encode(["unasked", sample.id, target_to_json(sample.target)]).encode())
+    if missing and config.limit is None:
+        raise _unknown_id(dataset, min(missing))
+    if not ids:
+        raise UserError("no sample is selected", fix="widen --sample-id, --limit, --categories or --split")
+    hashes = np.sort(np.frombuffer(ids, dtype=np.int64))  # 8 bytes per id: the ids themselves would not stay flat
+    if (hashes[1:] == hashes[:-1]).any():
+        raise UserError(f"two samples of task {task.name!r} have the same id", fix="make the ids of its data unique")
+    return Survey(len(ids), digest.hexdigest())
+
+
+class _FileSizes:
+    """File size in bytes, ``None`` for a missing file. An image is asked up to 80 times in a row: the last is kept."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._size: int | None = None
+
+    def __call__(self, image: ImageRef) -> int | None:
+        if image.path is None:
+            return len(image.data) if image.data is not None else None
+        if image.path != self._path:
+            self._path = image.path
+            try:
+                self._size = image.path.stat().st_size
+            except OSError:
+                self._size = None
+        return self._size
+
+
+def _unknown_id(dataset: Dataset, given: str) -> UserError:
+    valid = [sample.id for sample, _ in zip(dataset.samples(), range(5000), strict=False)]
+    return UserError(
+        f"unknown sample id {given!r}{did_you_mean(given, valid)}",
+        fix=f"use ids of this split, such as {', '.join(repr(name) for name in valid[:3])}",
+    )
+
+
+def _file_sha256(path: str | Path) -> str:
+    return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

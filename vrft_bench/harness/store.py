@@ -1,0 +1,265 @@
+"""The result store: one run is one folder, locked while it is written, and resumable whatever happened to it.
+
+``results/<task>/<model>/<UTC time>-<fingerprint8>/`` holds
+
+* ``run.json``, the :class:`Manifest`: the fingerprint with all its parts, the config, the status and every session;
+* ``samples.jsonl``, a line per finished completion (see :mod:`vrft_bench.harness.records`);
+* ``metrics.json``, the figures, once there are any.
+
+``run.json`` and ``metrics.json`` are replaced atomically. A run whose status is ``running`` and whose lock nobody holds
+was killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field, ValidationError
+
+from vrft_bench import __version__
+from vrft_bench.errors import DataError, UserError
+from vrft_bench.harness.config import RunConfig
+from vrft_bench.harness.plan import differences
+from vrft_bench.harness.records import Record, RecordIndex, RecordWriter, disk_error
+
+RunStatus = Literal["running", "complete", "failed", "interrupted"]
+MANIFEST, SAMPLES, METRICS, LOCK = "run.json", "samples.jsonl", "metrics.json", ".lock"
+_LOCAL_PATH = re.compile(r"(?:(?<=/)|(?<=replay:)|^)[/~.].*")
+_UNSAFE = re.compile(r"[^\w.+=:-]+")
+_PACKAGES = ("numpy", "pillow", "pycocotools", "torch", "transformers", "vllm")
+
+
+class Session(BaseModel):
+    """One process that worked on a run."""
+
+    started: str
+    versions: dict[str, str]
+
+
+class Manifest(BaseModel):
+    """What ``run.json`` says.
+
+    ``identity`` holds the parts of the fingerprint: everything that can change a score. ``data`` is ``sample`` for the
+    embedded sample data: such a run is never compared with one on real data. ``rescored`` lists when and by which
+    version the stored texts were scored again.
+    """
+
+    format: int = 1
+    task: str
+    model: str
+    fingerprint: str
+    identity: dict[str, Any]
+    data: Literal["sample", "real"]
+    status: RunStatus = "running"
+    samples: int
+    completions: int
+    finished: int = 0
+    failed: int = 0
+    created: str
+    updated: str
+    sessions: list[Session] = Field(default_factory=list)
+    rescored: list[dict[str, Any]] = Field(default_factory=list)
+    config: RunConfig
+
+
+class RunStore:
+    """A run's folder, held by this process from construction to :meth:`close`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = _lock(folder)
+        try:
+            self.manifest = read_manifest(folder)  # only now: who held the lock before may have finished the run
+            self._writer = RecordWriter(folder / SAMPLES)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    @classmethod
+    def create(cls, folder: Path, manifest: Manifest) -> RunStore:
+        """A new run in ``folder``, which does not exist yet; a name in use gets a number."""
+        folder = _make_folder(folder)
+        write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+        return cls(folder)
+
+    def begin_session(self) -> None:
+        """Record that this process starts to work on the run."""
+        session = Session(started=utc_now(), versions=versions())
+        self.update(status="running", sessions=[*self.manifest.sessions, session])
+
+    def append(self, record: Record) -> None:
+        """Put one record on disk. Raises :class:`~vrft_bench.errors.PartialRunError` when it takes no more."""
+        self._writer.append(record)
+
+    def index(self) -> RecordIndex:
+        """Where the records of earlier sessions are."""
+        return RecordIndex(self.folder / SAMPLES)
+
+    def update(self, **fields: Any) -> None:
+        """Change fields of ``run.json``."""
+        self.manifest = self.manifest.model_copy(update={**fields, "updated": utc_now()})
+        write_json(self.folder / MANIFEST, self.manifest.model_dump(mode="json"))
+
+    def write_metrics(self, value: Mapping[str, Any]) -> None:
+        """Replace ``metrics.json``."""
+        write_json(self.folder / METRICS, value)
+
+    def close(self) -> None:
+        """Sync the records and let go of the lock. May be called twice."""
+        if self._lock < 0:
+            return
+        try:
+            self._writer.close()
+        finally:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def run_folder(config: RunConfig, task: str, fingerprint: str) -> Path:
+    """Where a new run of ``task`` goes."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return _parent(config, task) / f"{stamp}-{fingerprint[:8]}"
+
+
+def find_run(config: RunConfig, task: str, fingerprint: str, identity: Mapping[str, Any]) -> Path | None:
+    """The newest run with this fingerprint, or ``None``.
+
+    Where ``output_dir`` is itself a run's folder, it is that one or a :class:`UserError` that lists what differs.
+    """
+    if (config.output_dir / MANIFEST).is_file():
+        manifest = read_manifest(config.output_dir)
+        if manifest.fingerprint != fingerprint:
+            lines = differences(manifest.identity, identity)
+            raise UserError(
+                f"{config.output_dir} holds another run than the one asked for: " + "; ".join(lines),
+                fix="choose another --output-dir (a new run gets a folder of its own there), or the same settings",
+            )
+        return config.output_dir
+    candidates = sorted(_parent(config, task).glob(f"*-{fingerprint[:8]}*/{MANIFEST}"), reverse=True)
+    return next((path.parent for path in candidates if read_manifest(path.parent).fingerprint == fingerprint), None)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a run. Raises :class:`DataError` where there is none or it is damaged."""
+    path = folder / MANIFEST
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(
+            f"{folder} is not a run: it has no {MANIFEST}", fix="give the folder that a run printed as its last line"
+        ) from None
+    except ValidationError as error:
+        where = ", ".join(".".join(str(part) for part in item["loc"]) or item["msg"] for item in error.errors()[:3])
+        raise DataError(f"{path} is damaged or of another version: {where}", fix="run again with --fresh") from None
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a live process works on the run."""
+    try:
+        os.close(_lock(folder))
+    except UserError:
+        return True
+    return False
+
+
+def utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """What ran: this package, Python, the platform and the libraries that can change a score. No names of machines."""
+    found = {"vrft-bench": __version__, "python": platform.python_version()}
+    found["platform"] = f"{platform.system()} {platform.machine()}"
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace ``path`` by ``value``, atomically: a crash leaves the old content or the new, never a part."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1, ensure_ascii=False, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise disk_error(path, error) from error
+
+
+def model_slug(model: str) -> str:
+    """A model's name as one folder name: ``hf/Qwen/Qwen2-VL-2B`` -> ``hf__Qwen__Qwen2-VL-2B``.
+
+    Of a checkpoint's absolute path only the last part is kept: the folders above it say nothing about the model.
+    """
+    name = _LOCAL_PATH.sub(lambda found: Path(found.group()).name, model)
+    return _UNSAFE.sub("_", name.strip("/").replace("/", "__"))[:100].strip(".") or "model"
+
+
+def _parent(config: RunConfig, task: str) -> Path:
+    return config.output_dir / task / model_slug(config.model)
+
+
+def _make_folder(folder: Path) -> Path:
+    for number in range(1, 1000):
+        numbered = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            numbered.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(
+                f"cannot create {folder}: {error.strerror}", fix="choose another place with --output-dir"
+            ) from error
+        return numbered
+    raise UserError(f"{folder} and 998 more names are in use", fix="choose another place with --output-dir")
+
+
+def _lock(folder: Path) -> int:
+    """A descriptor that holds the folder's lock; the kernel frees it when the process dies, however that happens."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise UserError(
+            f"cannot write into {folder}: {error.strerror}", fix="choose another place with --output-dir"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise UserError(
+            f"{folder} is being written by another process (pid {pid})",
+            fix="wait for it to end, stop it, or start a separate run with --fresh",
+        ) from None
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        os.close(descriptor)
+        raise disk_error(folder / LOCK, error) from error
+    return descriptor

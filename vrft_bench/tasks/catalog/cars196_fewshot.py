@@ -1,0 +1,27 @@
+"""Few-shot fine-grained classification: 196 car models (Visual-RFT, table 2).
+
+One question per image, of any size::
+
+    question    What is the model of the car in the image? It is one of: ..., 2012 Ferrari 458 Italia Convertible, ....
+    gold        <think>I look at the model of the car.</think>
+                <answer>2012 Ferrari 458 Italia Convertible</answer>
+    scores      accuracy 1, format 1, total 2
+
+Data: a folder per class under ``cars196/<split>/`` of the data root. Metric: top-1 accuracy of the exact name.
+
+Krause et al., "3D Object Representations for Fine-Grained Categorization", 3dRR 2013; Liu et al., arXiv 2503.01785.
+"""
+
+from __future__ import annotations
+
+from vrft_bench.tasks.classification import ClassificationTask
+
+
+def cars196_fewshot() -> ClassificationTask:
+    return ClassificationTask(
+        name="cars196_fewshot",
+        version="1",
+        summary="few-shot classification, 196 car models",
+        subject="model of the car",
+        folder="cars196",
+    )

@@ -1,0 +1,27 @@
+"""Few-shot fine-grained classification: 37 pet breeds (Visual-RFT, table 2).
+
+One question per image, of any size::
+
+    question    What is the breed of the pet in the image? It is one of: abyssinian, ....
+    gold        <think>I look at the breed of the pet.</think>
+                <answer>abyssinian</answer>
+    scores      accuracy 1, format 1, total 2
+
+Data: a folder per class under ``pets37/<split>/`` of the data root. Metric: top-1 accuracy of the exact name.
+
+Parkhi et al., "Cats and Dogs", CVPR 2012; Liu et al., arXiv 2503.01785.
+"""
+
+from __future__ import annotations
+
+from vrft_bench.tasks.classification import ClassificationTask
+
+
+def pets37_fewshot() -> ClassificationTask:
+    return ClassificationTask(
+        name="pets37_fewshot",
+        version="1",
+        summary="few-shot classification, 37 pet breeds",
+        subject="breed of the pet",
+        folder="pets37",
+    )

@@ -1,0 +1,75 @@
+"""The classification family: one image, a list of class names, one name as the answer, accuracy as the metric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+from vrft_bench.errors import UserError
+from vrft_bench.tasks.base import ClassTarget, Dataset, DataSpec, Metric, Prediction, Reward, Sample, Task
+from vrft_bench.tasks.coordinates import Frame, ModelProfile
+from vrft_bench.tasks.parsing import parse_label
+from vrft_bench.tasks.prompts import classification_prompt
+from vrft_bench.tasks.rewards import ACCURACY, FORMAT, accuracy_reward
+
+
+@dataclass(frozen=True)
+class ClassificationTask(Task):
+    """Classification of images that lie in a folder per class.
+
+    ``subject`` completes "What is the ... in the image?"; ``folder`` is the dataset's folder under a data root
+    (``None``: only a folder that the user names with ``--images``).
+    """
+
+    subject: str = "main object"
+    folder: str | None = None
+
+    family: ClassVar[str] = "classification"
+
+    def load(self, spec: DataSpec) -> Dataset:
+        from vrft_bench.tasks.data.folders import load_class_folders
+        from vrft_bench.tasks.data.layout import class_folders
+        from vrft_bench.tasks.data.sample import sample_folder
+
+        split = spec.split or "val"
+        if spec.annotations is not None or spec.ask is not None:
+            raise UserError(
+                f"task {self.name!r} takes no --annotations and no --ask",
+                fix="give --images DIR, a folder that holds one folder per class",
+            )
+        if spec.images is not None:
+            return load_class_folders(spec.images, split, categories=spec.categories)
+        if spec.root is None:
+            return load_class_folders(
+                sample_folder("classes", split) / split, split, categories=spec.categories, is_sample=True
+            )
+        if self.folder is None:
+            raise UserError(
+                f"task {self.name!r} reads your own files, not a data root",
+                fix="give --images DIR, a folder that holds one folder per class (and no --data)",
+            )
+        return load_class_folders(class_folders(spec.root, self.folder, split), split, categories=spec.categories)
+
+    def _subject(self, sample: Sample) -> str:
+        """What is asked for; data may name a subject of its own, as the sample data does."""
+        return sample.fields.get("subject", self.subject)
+
+    def prompt(self, sample: Sample, profile: ModelProfile) -> str:
+        return classification_prompt(self._subject(sample), sample.fields["options"], profile)
+
+    def gold(self, sample: Sample, frame: Frame) -> str:
+        target = cast(ClassTarget, sample.target)
+        opening, closing = frame.profile.think_tags
+        return f"{opening}I look at the {self._subject(sample)}.{closing}\n<answer>{target.label}</answer>"
+
+    def parse(self, text: str, frame: Frame, *, truncated: bool = False) -> Prediction:
+        return parse_label(text, frame, truncated=truncated)
+
+    @property
+    def rewards(self) -> tuple[Reward, ...]:
+        return ACCURACY, FORMAT
+
+    def metric(self, dataset: Dataset) -> Metric:
+        from vrft_bench.tasks.metrics.accuracy import AccuracyMetric
+
+        return AccuracyMetric(dataset, accuracy_reward)

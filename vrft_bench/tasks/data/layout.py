@@ -1,0 +1,97 @@
+"""Where each dataset's files lie under a data root, in the layouts that their owners publish.
+
+A missing file is a :class:`~vrft_bench.errors.DataError` that lists every path that was looked for, and where it is
+published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vrft_bench.errors import DataError
+
+COCO_OWNER = "https://cocodataset.org/#download"
+LVIS_OWNER = "https://www.lvisdataset.org/dataset (the images are COCO's: https://cocodataset.org/#download)"
+REASONSEG_OWNER = "the README of https://github.com/dvlab-research/LISA"
+CLASS_OWNERS = {
+    "flower102": "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
+    "pets37": "https://www.robots.ox.ac.uk/~vgg/data/pets/",
+    "fgvc_aircraft": "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
+    "cars196": "the paper 3D Object Representations for Fine-Grained Categorization (Krause et al., 2013)",
+}
+
+
+def coco_files(root: Path, split: str) -> tuple[Path, list[Path]]:
+    """COCO 2017's annotation file of ``split`` (``train`` or ``val``), and the folders that hold its images.
+
+    Under ``root`` or ``root/coco``: ``annotations/instances_{split}2017.json``, and images in ``images/{split}2017/``
+    or ``{split}2017/``. Raises :class:`DataError`.
+    """
+    _check_root(root)
+    bases = [root, root / "coco"]
+    annotations = _first_file([base / "annotations" / f"instances_{split}2017.json" for base in bases], COCO_OWNER)
+    folders = [base / part / f"{split}2017" for base in bases for part in ("images", "")]
+    return annotations, _existing(folders, COCO_OWNER)
+
+
+def lvis_files(root: Path, split: str) -> tuple[Path, list[Path]]:
+    """LVIS v1's annotation file of ``split`` (``train``, ``val``), and the folders above its ``*2017/`` image folders.
+
+    ``lvis_v1_{split}.json`` under ``root`` or ``root/lvis``, there or in ``annotations/``; images where COCO has them.
+    LVIS's val takes images from both of COCO's folders. Raises :class:`DataError`.
+    """
+    _check_root(root)
+    bases = [root, root / "lvis"]
+    name = f"lvis_v1_{split}.json"
+    annotations = _first_file([base / part / name for base in bases for part in ("annotations", "")], LVIS_OWNER)
+    parents = [base / part for base in (root, root / "coco", root / "lvis") for part in ("images", "")]
+    splits = [parent / folder for parent in parents for folder in ("val2017", "train2017")]
+    found = _existing(splits, LVIS_OWNER)
+    return annotations, [parent for parent in parents if any(folder.parent == parent for folder in found)]
+
+
+def reasonseg_root(root: Path) -> Path:
+    """The folder that holds ReasonSeg's ``train/``, ``val/`` and ``test/``: ``root/ReasonSeg`` or ``root`` itself.
+
+    Raises :class:`DataError`.
+    """
+    _check_root(root)
+    bases = [root / "ReasonSeg", root]
+    found = _existing([base / split for base in bases for split in ("train", "val", "test")], REASONSEG_OWNER)
+    return found[0].parent
+
+
+def class_folders(root: Path, name: str, split: str) -> Path:
+    """The folder that holds a folder per class: ``root/{name}/{split}``. Raises :class:`DataError`."""
+    _check_root(root)
+    return _existing([root / name / split], CLASS_OWNERS.get(name))[0]
+
+
+def _check_root(root: Path) -> None:
+    if not root.is_dir():
+        raise DataError(
+            f"there is no data folder {root}",
+            fix="name an existing folder with --data DIR, or leave it out to run on the embedded sample data",
+        )
+
+
+def _first_file(paths: Sequence[Path], owner: str) -> Path:
+    for path in paths:
+        if path.is_file():
+            return path
+    raise _missing(paths, owner)
+
+
+def _existing(folders: Sequence[Path], owner: str | None) -> list[Path]:
+    if found := [folder for folder in folders if folder.is_dir()]:
+        return found
+    raise _missing(folders, owner)
+
+
+def _missing(paths: Sequence[Path], owner: str | None) -> DataError:
+    looked = "".join(f"\n    {path}" for path in paths)
+    return DataError(
+        f"none of these is there:{looked}",
+        fix=f"put the data there; it is published at {owner}" if owner else "put the data there",
+    )

@@ -1,0 +1,124 @@
+"""The detection family: one question per (image, category), boxes with confidences as the answer, AP as the metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
+
+from vrft_bench.errors import UserError
+from vrft_bench.tasks.base import BoxTarget, Dataset, DataSpec, Metric, Prediction, Reward, Sample, Task
+from vrft_bench.tasks.coordinates import Box, Frame, ModelProfile
+from vrft_bench.tasks.parsing import parse_detections
+from vrft_bench.tasks.prompts import detection_prompt
+from vrft_bench.tasks.rewards import CONFIDENCE, FORMAT, IOU
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class DetectionTask(Task):
+    """Detection on COCO- or LVIS-format data.
+
+    ``layout`` says where the real data lies under a data root (``None``: only files that the user names).
+    ``categories`` are asked by default, ``groups`` are averaged apart (novel and base); ``sample_categories`` and
+    ``sample_groups`` are the same for the embedded sample data, which has categories of its own. ``ask`` is the default
+    rule of which categories are asked of an image: ``all`` or ``present``.
+    """
+
+    layout: Literal["coco", "lvis"] | None = None
+    categories: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sample_categories: tuple[str, ...] = ()
+    sample_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ask: str = "all"
+
+    family: ClassVar[str] = "detection"
+
+    def load(self, spec: DataSpec) -> Dataset:
+        from vrft_bench.tasks.data.coco import load_detection
+        from vrft_bench.tasks.data.layout import coco_files, lvis_files
+        from vrft_bench.tasks.data.sample import sample_folder
+
+        split = spec.split or "val"
+        is_sample = False
+        defaults = self.categories
+        if spec.annotations is not None:
+            if spec.images is None:
+                raise UserError(
+                    "--annotations is given without --images", fix="name the image folder with --images DIR"
+                )
+            annotations, images = spec.annotations, [spec.images]
+        elif spec.root is not None:
+            if self.layout is None:
+                raise UserError(
+                    f"task {self.name!r} reads your own files, not a data root",
+                    fix="give --annotations FILE.json --images DIR (and no --data)",
+                )
+            annotations, images = (coco_files if self.layout == "coco" else lvis_files)(spec.root, split)
+        else:
+            kind = self.layout or "coco"
+            root = sample_folder(kind, split)
+            annotations, images = (coco_files if kind == "coco" else lvis_files)(root, split)
+            is_sample, defaults = True, self.sample_categories
+        return load_detection(
+            annotations,
+            images,
+            split=split,
+            categories=spec.categories,
+            default_categories=defaults,
+            ask=spec.ask or self.ask,
+            is_sample=is_sample,
+        )
+
+    def prompt(self, sample: Sample, profile: ModelProfile) -> str:
+        return detection_prompt(sample.fields["category"], Frame(profile, sample.image.width, sample.image.height))
+
+    def gold(self, sample: Sample, frame: Frame) -> str:
+        boxes = cast(BoxTarget, sample.target).boxes
+        return completion(boxes, [1.0] * len(boxes), frame, sample.fields["category"])
+
+    def parse(self, text: str, frame: Frame, *, truncated: bool = False) -> Prediction:
+        return parse_detections(text, frame, truncated=truncated)
+
+    @property
+    def rewards(self) -> tuple[Reward, ...]:
+        return IOU, CONFIDENCE, FORMAT
+
+    def metric(self, dataset: Dataset) -> Metric:
+        from vrft_bench.tasks.metrics.detection import DetectionMetric
+
+        groups = self.sample_groups if dataset.is_sample else self.groups
+        return DetectionMetric(dataset, groups)
+
+
+def completion(
+    boxes: Sequence[Box], confidences: Sequence[float | None], frame: Frame, category: str
+) -> str:
+    """A completion in the asked layout that gives ``boxes`` (original pixels) in the frame's convention.
+
+    A box that rounding would leave without area is widened to one unit of the model, inside the range.
+    """
+    opening, closing = frame.profile.think_tags
+    thought = f"{opening}I look for {category.replace('_', ' ')}.{closing}"
+    if not boxes:
+        return f"{thought}\n<answer>No Objects</answer>"
+    elements = []
+    for box, confidence in zip(boxes, confidences, strict=True):
+        stated = "" if confidence is None else f", 'Confidence': {round(confidence, 2)}"
+        elements.append(f"{{'Position': {model_box(box, frame)}{stated}}}")
+    return f"{thought}\n<answer>[{', '.join(elements)}]</answer>"
+
+
+def model_box(box: Box, frame: Frame) -> list[float]:
+    """``box`` as the model would write it, at least one unit wide and high."""
+    values = list(frame.to_model(box))
+    unit = 10.0**-frame.profile.decimals if frame.profile.decimals else 1
+    max_x, max_y = frame.limits()
+    limits = (max_y, max_x) if frame.profile.axes == "yxyx" else (max_x, max_y)
+    for low, limit in enumerate(limits):
+        if values[low] >= values[low + 2]:
+            values[low + 2] = min(values[low] + unit, limit)
+            values[low] = values[low + 2] - unit
+    return values

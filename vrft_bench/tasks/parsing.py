@@ -1,0 +1,316 @@
+"""What a completion means, by the ``strict`` rules: from raw text to a :class:`Prediction`. Never raises, linear in time.
+
+The layout that prompts ask for is ``<think> ... </think> <answer> ... </answer>``. Only the last complete ``<answer>``
+block is read; what is thought is never read; where there are no ``<answer>`` tags at all, a text that is nothing but an
+answer is read and marked ``repaired``. Regular expressions here have no nested or adjacent unbounded repeats over the
+same characters, so that no input makes them backtrack.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from vrft_bench.tasks.base import Detection, Prediction, Status
+from vrft_bench.tasks.coordinates import Frame
+
+REFUSALS = frozenset({"no objects", "no object"})
+"""Answers that say that the category is absent, after case, quotes and final punctuation are taken off."""
+
+_BOX_KEYS = ("Position", "bbox_2d", "position", "bbox")
+_CONFIDENCE_KEYS = ("Confidence", "confidence", "score")
+_ELEMENT = re.compile(r"\{([^{}]*)\}")
+_KEYED_BOX = re.compile(r"""["']?\b(?:Position|bbox_2d|position|bbox)["']?\s?:\s?\[([^\[\]]*)\]""")
+_KEYED_CONFIDENCE = re.compile(r"""["']?\b(?:Confidence|confidence|score)["']?\s?:\s?([^,\s]+)""")
+_NUMBER = r"([+-]?[0-9]{1,9}(?:\.[0-9]{0,9})?)"
+_CORNERS = re.compile(rf"\( ?{_NUMBER} ?, ?{_NUMBER} ?\) ?,? ?\( ?{_NUMBER} ?, ?{_NUMBER} ?\)")
+_LIST_OF_FOUR = re.compile(rf"[\[(] ?{_NUMBER} ?, ?{_NUMBER} ?, ?{_NUMBER} ?, ?{_NUMBER} ?[\])]")
+_MAX_LABEL = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The parts of a completion: the answer's text, how it was found, and whether the layout was kept to the letter."""
+
+    answer: str | None
+    tagged: bool
+    closed: bool
+    well_formed: bool
+
+
+def read_reply(text: str, think_tags: tuple[str, str] = ("<think>", "</think>")) -> Reply:
+    """Find the answer of a completion.
+
+    A ``</think>`` without its opening tag ends a thought that the chat template began, so all before it is thought; a
+    ``<think>`` that is never closed makes all after it thought.
+    """
+    tags = [(match.group().lower(), match.start(), match.end()) for match in _tag_pattern(think_tags).finditer(text)]
+    opening, closing = think_tags[0].lower(), think_tags[1].lower()
+    spoken: list[str] = []
+    thinking, position = False, 0
+    for tag, start, end in tags:
+        if tag == opening and not thinking:
+            spoken.append(text[position:start])
+            thinking = True
+        elif tag == closing:
+            if not thinking:
+                spoken.clear()
+            thinking, position = False, end
+    if not thinking:
+        spoken.append(text[position:])
+    visible = text if not tags else "\n".join(spoken)  # a line break, so that removal cannot glue a new tag together
+    return _read_answer(visible, _keeps_layout(text, tags, (opening, closing, "<answer>", "</answer>")))
+
+
+def _read_answer(visible: str, well_formed: bool) -> Reply:
+    block: str | None = None
+    start: int | None = None
+    seen = False
+    for match in _ANSWER_TAG.finditer(visible):
+        seen = True
+        if match.group(1):
+            if start is not None:
+                block, start = visible[start : match.start()], None
+        else:
+            start = match.end()
+    if block is not None:
+        return Reply(block, tagged=True, closed=True, well_formed=well_formed)
+    if start is not None:
+        return Reply(visible[start:], tagged=True, closed=False, well_formed=False)
+    return Reply(None if seen else visible, tagged=seen, closed=False, well_formed=False)
+
+
+_ANSWER_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE | re.ASCII)
+
+
+@lru_cache(maxsize=64)
+def _tag_pattern(think_tags: tuple[str, str]) -> re.Pattern[str]:
+    names = "|".join(re.escape(tag) for tag in (*think_tags, "<answer>", "</answer>"))
+    return re.compile(names, re.IGNORECASE | re.ASCII)
+
+
+def _keeps_layout(text: str, tags: list[tuple[str, int, int]], layout: tuple[str, ...]) -> bool:
+    if tuple(tag for tag, _, _ in tags) != layout:
+        return False
+    between = (text[: tags[0][1]], text[tags[1][2] : tags[2][1]], text[tags[3][2] :])
+    return not any(part and not part.isspace() for part in between)
+
+
+def parse_label(text: str, frame: Frame, *, truncated: bool = False) -> Prediction:
+    """A classification completion. The label is the answer's text without a fence, quotes or surplus white space."""
+    reply = read_reply(text, frame.profile.think_tags)
+    if reply.answer is None or not reply.answer.strip():
+        return _nothing_read(truncated)
+    content, fenced = _unfence(reply.answer)
+    label = " ".join(content[: 8 * _MAX_LABEL].split()).strip("'\"` ")
+    if not label:
+        return _nothing_read(truncated)
+    if len(label) > _MAX_LABEL:
+        return Prediction(Status.MALFORMED, notes=(f"answer longer than {_MAX_LABEL} characters",))
+    if truncated and not reply.closed:
+        return Prediction(Status.TRUNCATED, notes=("stopped inside the label",))
+    tidy = reply.tagged and reply.closed and not fenced
+    return Prediction(Status.OK if tidy else Status.REPAIRED, label=label, well_formed=reply.well_formed and tidy)
+
+
+def parse_detections(text: str, frame: Frame, *, truncated: bool = False) -> Prediction:
+    """A detection completion: ``[{'Position': [x1, y1, x2, y2], 'Confidence': c}, ...]`` or ``No Objects``."""
+    reply = read_reply(text, frame.profile.think_tags)
+    if reply.answer is None:
+        return _nothing_read(truncated)
+    content, fenced = _unfence(reply.answer)
+    repairs = _how_found(reply, fenced)
+    if content and _is_refusal(content):
+        return Prediction(Status.REFUSED, well_formed=reply.well_formed and not repairs, notes=tuple(repairs))
+    if not content or not (reply.tagged or fenced or content[0] in "[{"):
+        return _nothing_read(truncated)
+    elements, exact = _read_elements(content)
+    if elements is None:
+        return _unreadable(content, truncated)
+    if not exact:
+        repairs.append("list repaired")
+    return _to_prediction(elements, frame, repairs, reply.well_formed)
+
+
+def parse_region(text: str, frame: Frame, *, truncated: bool = False) -> Prediction:
+    """A grounding completion: one box as ``(x1,y1),(x2,y2)``; ``[x1, y1, x2, y2]`` and a one-element list are read too."""
+    reply = read_reply(text, frame.profile.think_tags)
+    if reply.answer is None or not reply.answer.strip():
+        return _nothing_read(truncated)
+    content, fenced = _unfence(reply.answer)
+    content = " ".join(content.split())
+    repairs = _how_found(reply, fenced)
+    corners = _CORNERS.fullmatch(content)
+    match = corners or _LIST_OF_FOUR.fullmatch(content)
+    if match is not None:
+        if corners is None:
+            repairs.append("box written as a list")
+        values: list[Any] = [float(number) for number in match.groups()]
+        return _to_prediction([(values, None)], frame, repairs, reply.well_formed, wants_confidence=False)
+    elements, _ = _read_elements(content) if content[:1] in ("[", "{") else (None, False)
+    if not elements:
+        return _unreadable(content, truncated)
+    repairs.append("box written as a detection list")
+    if len(elements) > 1:
+        repairs.append(f"{len(elements)} boxes given where one was asked; the first counts")
+    return _to_prediction(elements[:1], frame, repairs, False, wants_confidence=False)
+
+
+def _nothing_read(truncated: bool) -> Prediction:
+    return Prediction(Status.TRUNCATED if truncated else Status.NO_ANSWER)
+
+
+def _unreadable(content: str, truncated: bool) -> Prediction:
+    if not content.strip():
+        return _nothing_read(truncated)
+    return Prediction(Status.TRUNCATED if truncated else Status.MALFORMED)
+
+
+def _how_found(reply: Reply, fenced: bool) -> list[str]:
+    notes = []
+    if not reply.tagged:
+        notes.append("no <answer> tags")
+    elif not reply.closed:
+        notes.append("no </answer>")
+    if fenced:
+        notes.append("fenced code block")
+    return notes
+
+
+def _unfence(content: str) -> tuple[str, bool]:
+    """The content of the last fenced code block, if there is one; else the stripped text."""
+    content = content.strip()
+    if "```" not in content:
+        return content, False
+    parts = content.split("```")
+    # an odd number of parts means that every fence is closed: the last closed block is the last but one part
+    inside = parts[-2] if len(parts) % 2 == 1 else parts[-1]
+    first_line, line_break, rest = inside.partition("\n")
+    if line_break and first_line.strip().isalnum():
+        inside = rest
+    return inside.strip(), True
+
+
+def _is_refusal(content: str) -> bool:
+    if content[:1] == "[":
+        return len(content) < 64 and content.replace(" ", "") == "[]"
+    return len(content) < 64 and content.strip(" '\"`.!").casefold() in REFUSALS
+
+
+Element = tuple[Any, Any]
+"""(the four coordinates as written, the confidence as written or ``None``), not yet checked."""
+
+
+def _read_elements(content: str) -> tuple[list[Element] | None, bool]:
+    """The boxes as written, and whether the text was exactly a list of them; ``(None, False)`` if it holds none."""
+    value = _loads(content)
+    if isinstance(value, dict):
+        value = [value]
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        elements = [(_first(item, _BOX_KEYS), _first(item, _CONFIDENCE_KEYS)) for item in value]
+        if any(box is not None for box, _ in elements):
+            return elements, content[0] == "[" and all("Position" in item for item in value)
+        return None, False
+    found = list(_scan_elements(" ".join(content.split())))
+    return (found, False) if found else (None, False)
+
+
+def _loads(content: str) -> Any:
+    """``content`` as JSON or as the same with single quotes; ``None`` if it is neither."""
+    for candidate in (content.replace("'", '"'),) if '"' not in content else (content, content.replace("'", '"')):
+        try:
+            return json.loads(candidate)
+        except (ValueError, RecursionError):
+            continue
+    return None
+
+
+def _first(item: dict[str, Any], keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        if key in item:
+            return item[key]
+    return None
+
+
+def _scan_elements(content: str) -> Iterator[Element]:
+    """Complete ``{...}`` elements of a broken list; what is cut off or unreadable between them is passed over."""
+    for match in _ELEMENT.finditer(content):
+        body = match.group(1)
+        box = _KEYED_BOX.search(body)
+        if box is None:
+            continue
+        confidence = _KEYED_CONFIDENCE.search(body)
+        numbers = [_number(part) for part in box.group(1).split(",")]
+        yield numbers, _number(confidence.group(1)) if confidence else None
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _to_prediction(
+    elements: list[Element], frame: Frame, repairs: list[str], well_formed: bool, *, wants_confidence: bool = True
+) -> Prediction:
+    """Check, clip and convert what was written; count what had to be dropped."""
+    max_x, max_y = frame.limits()
+    limits = (max_y, max_x) * 2 if frame.profile.axes == "yxyx" else (max_x, max_y) * 2
+    detections: list[Detection] = []
+    read = out_of_range = 0
+    dropped: dict[str, int] = {}
+    without_confidence = 0
+    for values, stated in elements:
+        if not _are_four_numbers(values):
+            dropped["not four finite numbers"] = dropped.get("not four finite numbers", 0) + 1
+            continue
+        read += 1
+        a, b, c, d = values
+        if c < a or d < b:
+            dropped["reversed"] = dropped.get("reversed", 0) + 1
+            continue
+        inside = a >= 0 and b >= 0 and c <= limits[2] and d <= limits[3]
+        if not inside:
+            out_of_range += 1
+            a, b = max(0.0, a), max(0.0, b)
+            c, d = min(c, limits[2]), min(d, limits[3])
+        if c <= a or d <= b:
+            dropped["without area"] = dropped.get("without area", 0) + 1
+            continue
+        confidence = _confidence(stated) if wants_confidence else None
+        without_confidence += wants_confidence and confidence is None
+        detections.append(Detection(frame.to_original((a, b, c, d)), confidence))
+    repairs.extend(f"{count} box(es) dropped: {reason}" for reason, count in dropped.items())
+    if without_confidence:
+        repairs.append(f"{without_confidence} box(es) without a confidence")
+    if out_of_range:
+        well_formed = False
+    status = Status.MALFORMED if not detections else Status.REPAIRED if repairs else Status.OK
+    return Prediction(
+        status,
+        detections=tuple(detections),
+        well_formed=well_formed and status is Status.OK,
+        boxes_read=read,
+        boxes_out_of_range=out_of_range,
+        notes=tuple(repairs),
+    )
+
+
+def _are_four_numbers(values: Any) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) == 4
+        and all(type(value) in (int, float) and -1e12 < value < 1e12 for value in values)
+    )
+
+
+def _confidence(stated: Any) -> float | None:
+    if type(stated) not in (int, float) or not math.isfinite(stated if type(stated) is float else 0.0):
+        return None
+    return float(min(max(stated, 0), 1))
