@@ -61,13 +61,11 @@ def random_set(scale: float, rng: np.random.Generator) -> tuple[int, Boxes, Foun
 def ours(truth: Boxes, found: Found) -> tuple[list[float], float, float]:
     """AP per area range; CPU seconds for AP alone and for the whole report."""
     names = tuple(f"category {index}" for index in range(CATEGORIES))
-    questions = [
-        (
-            Sample("", ImageRef(640, 480), {"image_id": str(image), "category": names[k]}, BoxTarget(tuple(truth.get((image, k), ())))),
-            Prediction(Status.OK, detections=tuple(found.get((image, k), ()))),
-        )
-        for image, k in sorted({*truth, *found})
-    ]  # fmt: skip
+    questions = []
+    for image, k in sorted({*truth, *found}):
+        fields = {"image_id": str(image), "category": names[k]}
+        sample = Sample("", ImageRef(640, 480), fields, BoxTarget(tuple(truth.get((image, k), ()))))
+        questions.append((sample, Prediction(Status.OK, detections=tuple(found.get((image, k), ())))))
     metric = DetectionMetric(Dataset("val", names, lambda: iter(()), rules="coco"))
     begin = time.process_time()
     for sample, prediction in questions:
@@ -90,9 +88,10 @@ def theirs(images: int, truth: Boxes, found: Found) -> tuple[list[float], float]
 
     def record(pair: Pair, box: Box) -> dict[str, object]:
         x1, y1, x2, y2 = box
-        return {"image_id": pair[0], "category_id": pair[1], "bbox": [x1, y1, x2 - x1, y2 - y1]}
+        size = (x2 - x1) * (y2 - y1)
+        return {"image_id": pair[0], "category_id": pair[1], "bbox": [x1, y1, x2 - x1, y2 - y1], "area": size}
 
-    objects = [record(pair, box) | {"area": (box[2] - box[0]) * (box[3] - box[1]), "iscrowd": 0} for pair in truth for box in truth[pair]]  # fmt: skip
+    objects = [record(pair, box) | {"iscrowd": 0} for pair in truth for box in truth[pair]]
     results = [record(pair, item.box) | {"score": item.confidence} for pair in found for item in found[pair]]
     coco = COCO()
     coco.dataset = {

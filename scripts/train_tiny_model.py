@@ -182,10 +182,10 @@ class Corpus:
         pixels: list[torch.Tensor] = []
 
         def read(name: str) -> Iterator[Question]:
-            task = get_task(name)
+            task, before = get_task(name), len(pixels)
             for sample in task.load(DataSpec(split="train")).samples():
                 if sample.image.path not in self._rows:
-                    if most_images is not None and len(pixels) >= most_images * (1 + (name != DETECTION)):
+                    if most_images is not None and len(pixels) - before >= most_images:
                         return
                     self._rows[sample.image.path] = len(pixels)
                     image = load_image(sample.image).image

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -12,6 +14,9 @@ from hypothesis import settings
 # A deadline per example would fail on a busy machine, not on a defect.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
+
+# lvis imports OpenCV only to draw, and OpenCV wants libGL, which a bare machine does not have.
+sys.modules.setdefault("cv2", ModuleType("cv2"))
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 

@@ -54,7 +54,8 @@ def test_every_task_model_and_profile_in_an_example_is_registered(page: Path) ->
     text = page.read_text()
     for flag, names in (("--task", {*TASKS.names(), *TASK_GROUPS}), ("--profile", set(PROFILES.names()))):
         for given in re.findall(rf"{flag} ([a-z0-9_.,-]+[a-z0-9])", text):
-            assert set(given.split(",")) <= names, f"{page.name}: {flag} {given}"
+            own = set(re.findall(r'register\("([^"]+)"', text))
+            assert set(given.split(",")) <= names | own, f"{page.name}: {flag} {given}"
     for backend in re.findall(r"--model ([a-z]+)/", text):
         assert backend in MODELS, f"{page.name}: --model {backend}/"
 
@@ -63,3 +64,14 @@ def test_every_task_is_documented() -> None:
     text = "".join(page.read_text() for page in PAGES)
     for name in TASKS.names():
         assert f"`{name}`" in text, name
+
+
+def test_the_plugin_of_the_plugins_page_works(tmp_path: Path, sample_cache: Path) -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    (code,) = re.findall(r"^```python\n(# my_plugin\.py\n.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (command,) = re.findall(r"^```sh\nvrft-bench (.*?)\n```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "my_plugin.py").write_text(code)
+    run = [sys.executable, "-c", "from vrft_bench.harness.cli.app import main; main()", *shlex.split(command)]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("vehicles  |  mock/gold")

@@ -69,7 +69,7 @@ def test_a_package_that_claims_a_built_in_name_is_an_error(
 ) -> None:
     install(tmp_path, "greedy", {"one": "greedy_code:value"}, "value = 1")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(UserError, match="built in .* and package greedy"):
+    with pytest.raises(UserError, match=r"built in .* and package greedy"):
         registry.get("one")
 
 
@@ -87,7 +87,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_hurts_nobody(
 def test_registering_a_taken_name_is_an_error(registry: Registry[object]) -> None:
     registry.register("mine", 1, source="here")
     registry.register("mine", 1, source="here")
-    with pytest.raises(UserError, match="claimed twice: by here .* and there"):
+    with pytest.raises(UserError, match=r"claimed twice: by here .* and there"):
         registry.register("mine", 2, source="there")
 
 

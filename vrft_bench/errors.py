@@ -58,7 +58,7 @@ class PartialRunError(UserError):
     exit_code = ExitCode.PARTIAL
 
 
-class RunInterrupted(PartialRunError):
+class RunInterrupted(PartialRunError):  # noqa: N818 - an interruption is no error
     """A run was stopped by Ctrl-C or SIGTERM; what it finished is kept and the same command resumes it."""
 
     exit_code = ExitCode.INTERRUPTED

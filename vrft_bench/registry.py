@@ -98,7 +98,7 @@ class Registry(Generic[T]):
             )
         entry = self._entries[name]
         try:
-            return _resolve(entry.target)
+            value: T = _resolve(entry.target)
         except UserError:
             raise
         except Exception as error:
@@ -106,6 +106,7 @@ class Registry(Generic[T]):
                 f"{self.kind} {name!r} from {entry.source} does not import: {_reason(error)}",
                 fix=f"repair or uninstall what provides it ({entry.source})",
             ) from error
+        return value
 
     def broken(self, entry: Entry) -> str | None:
         """Why ``entry`` cannot be used, or ``None``. Imports plugins, but never a built-in."""
@@ -115,7 +116,7 @@ class Registry(Generic[T]):
             return None
         try:
             _resolve(entry.target)
-        except Exception as error:  # a listing must survive whatever a plugin does at import
+        except Exception as error:  # noqa: BLE001 - a listing must survive whatever a plugin does at import
             return _reason(error)
         return None
 

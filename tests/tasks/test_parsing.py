@@ -184,8 +184,10 @@ def test_out_of_range_boxes_are_clipped_and_counted() -> None:
 
 @pytest.mark.parametrize(
     ("written", "confidence"),
-    [("0.25", 0.25), ("1", 1.0), ("50", 1.0), ("-9", 0.0), ("Infinity", None), ("NaN", None), ("'0.9'", None)]
-    + [("true", None), ("null", None)],
+    [
+        *(("0.25", 0.25), ("1", 1.0), ("50", 1.0), ("-9", 0.0)),
+        *((written, None) for written in ("Infinity", "NaN", "'0.9'", "true", "null")),
+    ],
 )
 def test_confidence_is_clipped_and_what_is_no_number_is_missing(written: str, confidence: float | None) -> None:
     prediction = parse_detections(reply(f"[{{'Position': [100, 100, 500, 500], 'Confidence': {written}}}]"), FRAME)
@@ -247,8 +249,23 @@ def test_what_is_no_region_is_malformed(answer: str) -> None:
 
 
 _PIECES = st.sampled_from(
-    ["<think>", "</think>", "<answer>", "</answer>", "```", "[", "]", "{", "}", "'Position'", ":", ",", "1e999", "NaN"]
-    + ["[1, 2, 3, 4]", "-5", "'Confidence'", "\n", "\x00", "é", "(1,2),(3,4)", "No Objects", "\\", '"', ELEMENT]
+    [
+        *("<think>", "</think>", "<answer>", "</answer>", "```", "[", "]", "{", "}", "'Position'", ":", ",", "1e999"),
+        *(
+            "[1, 2, 3, 4]",
+            "-5",
+            "'Confidence'",
+            "\n",
+            "\x00",
+            "é",
+            "(1,2),(3,4)",
+            "No Objects",
+            "\\",
+            '"',
+            "NaN",
+            ELEMENT,
+        ),
+    ]
 )
 
 

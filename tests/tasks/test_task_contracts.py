@@ -128,13 +128,14 @@ def test_scores_are_equal_from_threads_and_from_a_pickled_task() -> None:
 
 
 def test_a_reward_needs_the_standard_library_only() -> None:
+    task = get_task("coco_fewshot")
+    truth = task.ground_truth(some_samples(task, 1)[0], Frame(PROFILES.get("qwen2-vl"), 84, 84))
     code = (
         "import sys\n"
         "for name in ('numpy', 'pydantic', 'PIL', 'torch', 'typer', 'rich', 'pandas', 'pycocotools'):\n"
         "    sys.modules[name] = None\n"
         "from vrft_bench.tasks import get_task\n"
-        f"truth = {json.dumps(get_task('coco_fewshot').ground_truth(some_samples(get_task('coco_fewshot'), 1)[0], Frame(PROFILES.get('qwen2-vl'), 84, 84)))}\n"
-        "assert get_task('coco_fewshot').score('', truth)['total'] == 0.0\n"
+        f"assert get_task('coco_fewshot').score('', {truth!r})['total'] == 0.0\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

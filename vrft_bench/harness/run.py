@@ -169,7 +169,7 @@ class _Run:
                 f"stopped: {failures} of {total} completions failed, more than --max-failures "
                 f"{self._plan.config.max_failures:g} allows; {self._reasons.most_common()}; "
                 f"{self._done} finished ones are kept in {self._store.folder}",
-                fix="mend the cause and repeat the same command, which asks the failed ones again; or raise --max-failures",
+                fix="mend the cause and repeat the command: it asks the failed ones again (or raise --max-failures)",
             )
 
     def _set_status(self, status: RunStatus) -> None:

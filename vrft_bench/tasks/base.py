@@ -68,7 +68,7 @@ class BoxTarget:
 
 @dataclass(frozen=True, slots=True)
 class MaskTarget:
-    """One region of an image: its bounding box, its polygons as flat (x, y, x, y, ...) tuples, and regions to ignore."""
+    """One region of an image: its bounding box, its polygons as flat (x, y, x, y, ...) tuples, regions to ignore."""
 
     box: Box
     polygons: tuple[tuple[float, ...], ...]
@@ -124,8 +124,8 @@ class Sample:
     """One question: the image, the fields that the prompt is rendered from, and the truth.
 
     Detection samples carry ``fields["category"]`` and ``fields["image_id"]``; grounding samples
-    ``fields["instruction"]``; classification samples ``fields["options"]`` (the class names, comma-separated) and, where
-    the data has a subject of its own, ``fields["subject"]``.
+    ``fields["instruction"]``; classification samples ``fields["options"]`` (the class names, comma-separated) and,
+    where the data has a subject of its own, ``fields["subject"]``.
     """
 
     id: str
@@ -150,7 +150,7 @@ UNPARSABLE = frozenset({Status.NO_ANSWER, Status.MALFORMED, Status.TRUNCATED})
 
 
 class Detection(NamedTuple):
-    """A predicted box in original pixels, and the confidence in [0, 1] that the model stated (``None``: it stated none)."""
+    """A predicted box in original pixels, and the confidence in [0, 1] that the model stated (``None``: none)."""
 
     box: Box
     confidence: float | None
@@ -287,9 +287,9 @@ class DataSpec:
 class Dataset:
     """The samples of one split, read lazily: every call of ``samples`` walks them anew, in the same order.
 
-    ``unasked`` walks questions that nobody asks but whose truth still counts as missed (``ask=file:``). ``is_sample`` marks
-    the embedded sample data. ``rules`` are ``coco`` or ``lvis`` for detection data; ``frequency`` maps a category to
-    LVIS's ``r``, ``c`` or ``f``.
+    ``unasked`` walks questions that nobody asks but whose truth still counts as missed (``ask=file:``). ``is_sample``
+    marks the embedded sample data. ``rules`` are ``coco`` or ``lvis`` for detection data; ``frequency`` maps a category
+    to LVIS's ``r``, ``c`` or ``f``.
     """
 
     split: str

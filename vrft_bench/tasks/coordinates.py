@@ -1,7 +1,7 @@
 """The coordinate contract: truth lives in original pixels, a model speaks its own convention, conversion happens here.
 
-A :class:`ModelProfile` declares what a model family emits; a :class:`Frame` binds it to one image (its original size and
-the size that the processor really used) and converts both ways. Nothing here guesses a convention from magnitudes.
+A :class:`ModelProfile` declares what a model family emits; a :class:`Frame` binds it to one image (its original size
+and the size that the processor really used) and converts both ways. Nothing here guesses a convention from magnitudes.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class ModelProfile:
     * ``norm_1``: fractions of the image's width and height;
     * ``abs_original``: pixels of the original image.
 
-    ``decimals`` is how many decimals a coordinate is written with, ``axes`` the order of a box's four numbers, ``factor``
-    the multiple that smart-resize rounds both sides to (``None``: the family does not use smart-resize), ``min_pixels``
-    and ``max_pixels`` the area limits of the resized image. ``model_types`` are the values of ``model_type`` in a
-    checkpoint's ``config.json`` that select this profile.
+    ``decimals`` is how many decimals a coordinate is written with, ``axes`` the order of a box's four numbers,
+    ``factor`` the multiple that smart-resize rounds both sides to (``None``: the family does not use smart-resize),
+    ``min_pixels`` and ``max_pixels`` the area limits of the resized image. ``model_types`` are the values of
+    ``model_type`` in a checkpoint's ``config.json`` that select this profile.
     """
 
     name: str
@@ -140,8 +140,8 @@ class Frame:
 def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
     """(height, width) after Qwen-VL's resize: multiples of ``factor``, area in [min_pixels, max_pixels], aspect kept.
 
-    Agrees with ``transformers.models.qwen2_vl.image_processing_qwen2_vl.smart_resize``. Raises :class:`UserError` for an
-    image whose aspect ratio exceeds 200, as the processor itself refuses it.
+    Agrees with ``transformers.models.qwen2_vl.image_processing_qwen2_vl.smart_resize``. Raises :class:`UserError` for
+    an image whose aspect ratio exceeds 200, as the processor itself refuses it.
     """
     if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
         raise UserError(

@@ -93,9 +93,7 @@ class DetectionTask(Task):
         return DetectionMetric(dataset, groups)
 
 
-def completion(
-    boxes: Sequence[Box], confidences: Sequence[float | None], frame: Frame, category: str
-) -> str:
+def completion(boxes: Sequence[Box], confidences: Sequence[float | None], frame: Frame, category: str) -> str:
     """A completion in the asked layout that gives ``boxes`` (original pixels) in the frame's convention.
 
     A box that rounding would leave without area is widened to one unit of the model, inside the range.

@@ -80,7 +80,7 @@ def _assign(pairs: list[Match]) -> list[Match]:
 
 
 def _hungarian(cost: list[list[float]]) -> list[int]:
-    """The column of each row in a minimum-cost assignment of all rows; there must be at least as many columns as rows."""
+    """The column of each row in a minimum-cost assignment of all rows, of which there are no more than columns."""
     n, m = len(cost), len(cost[0])
     infinity = float("inf")
     row_potential, column_potential = [0.0] * (n + 1), [0.0] * (m + 1)

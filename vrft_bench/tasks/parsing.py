@@ -1,4 +1,5 @@
-"""What a completion means, by the ``strict`` rules: from raw text to a :class:`Prediction`. Never raises, linear in time.
+"""What a completion means, by the ``strict`` rules: from raw text to a :class:`Prediction`. Never raises, linear in
+time.
 
 The layout that prompts ask for is ``<think> ... </think> <answer> ... </answer>``. Only the last complete ``<answer>``
 block is read; what is thought is never read; where there are no ``<answer>`` tags at all, a text that is nothing but an
@@ -138,7 +139,7 @@ def parse_detections(text: str, frame: Frame, *, truncated: bool = False) -> Pre
 
 
 def parse_region(text: str, frame: Frame, *, truncated: bool = False) -> Prediction:
-    """A grounding completion: one box as ``(x1,y1),(x2,y2)``; ``[x1, y1, x2, y2]`` and a one-element list are read too."""
+    """A grounding completion: one box as ``(x1,y1),(x2,y2)``; ``[x1, y1, x2, y2]`` and a one-box list are read too."""
     reply = read_reply(text, frame.profile.think_tags)
     if reply.answer is None or not reply.answer.strip():
         return _nothing_read(truncated)

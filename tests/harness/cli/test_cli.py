@@ -22,9 +22,7 @@ class Outcome(NamedTuple):
 
 
 @pytest.fixture
-def cli(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Outcome]:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """Run the command in an empty folder; returns exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VRFT_BENCH_DATA", raising=False)
@@ -52,7 +50,7 @@ def test_a_run_prints_a_table_and_ends_with_its_folder(cli: Callable[..., Outcom
     assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()
     assert lines[0] == "coco_fewshot  |  mock/gold  |  protocol strict  |  data: sample"
-    assert lines[1].split() == ["category", "truths", "asked", "AP", "95%", "interval", "AP50", "precision", "recall", "F1"]
+    assert lines[1].split() == "category truths asked AP 95% interval AP50 precision recall F1".split()
     mean = next(line for line in lines if line.startswith("all "))
     assert mean.split()[3] == "1.000"
     assert any(line.startswith("answers: ") and "repaired 0.0%" in line and "unparsable 0.0%" in line for line in lines)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vrft_bench.tasks.metrics.statistics import (
-    bootstrap_mean_interval,
     basic_interval,
+    bootstrap_mean_interval,
     resampled_weights,
     wilson_interval,
 )

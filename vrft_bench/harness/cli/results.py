@@ -70,7 +70,10 @@ def dry_run_text(task: Task, backend: Backend, config: RunConfig) -> str:
     decoding = "greedy" if sampling.temperature == 0 else f"temperature {sampling.temperature}, top-p {sampling.top_p}"
     rows = [
         ("task", f"{task.name} version {task.version}, protocol {task.protocol}"),
-        ("data", f"{plan.data_kind}, split {plan.dataset.split}" + (f", ask {plan.dataset.ask}" if plan.dataset.ask else "")),
+        (
+            "data",
+            f"{plan.data_kind}, split {plan.dataset.split}" + (f", ask {plan.dataset.ask}" if plan.dataset.ask else ""),
+        ),
         ("categories", ", ".join(plan.dataset.categories) or "-"),
         ("questions", f"{plan.survey.samples} x {sampling.n} completion(s) = {plan.completions}"),
         ("model", f"{config.model} {json.dumps(dict(backend.identity()), default=str)[:200]}"),
@@ -98,9 +101,7 @@ def _print_categories(report: MetricReport, title: str, plain: bool) -> None:
         columns.append(Column(_HEADINGS.get(key, key), numeric=True))
         if key == headline:
             columns.append(Column("95% interval", numeric=True))
-    rows = [
-        [name, *_cells(row, keys, headline)] for name, row in report.by_category.items()
-    ]
+    rows = [[name, *_cells(row, keys, headline)] for name, row in report.by_category.items()]
     totals: dict[str, Figure | int | str] = {}
     for key in keys:
         counts = [value for row in report.by_category.values() if isinstance(value := row.get(key), int)]

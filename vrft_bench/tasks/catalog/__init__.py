@@ -1,1 +1,1 @@
-"""A short file per benchmark: names, categories, data layout, citation. What two of them share belongs to the family."""
+"""A short file per benchmark: names, categories, data layout, citation. What two share belongs to the family."""

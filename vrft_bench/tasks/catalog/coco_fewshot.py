@@ -1,7 +1,7 @@
 """Few-shot detection on eight COCO categories (Visual-RFT, table 3).
 
-One question per (image, category). An image of 640x480 pixels with a bus at (64, 48) to (320, 240), asked of a model that
-speaks in thousandths::
+One question per (image, category). An image of 640x480 pixels with a bus at (64, 48) to (320, 240), asked of a model
+that speaks in thousandths::
 
     question    Find every 'bus' in the image. Give each one a bounding box [x1, y1, x2, y2] ...
     gold        <think>I look for bus.</think>

@@ -2,8 +2,8 @@
 
 ``detection``: COCO- or LVIS-format annotations (``--annotations my.json --images dir/``), every category of the file.
 ``classification``: a folder of class folders (``--images dir/``). ``grounding``: a ReasonSeg-format folder
-(``--images dir/``). Without files they run on the embedded sample data. A square image of 84 pixels with a red circle in its
-upper left cell, asked by ``detection`` of a model that speaks in thousandths::
+(``--images dir/``). Without files they run on the embedded sample data. A square image of 84 pixels with a red circle
+in its upper left cell, asked by ``detection`` of a model that speaks in thousandths::
 
     question    Find every 'red circle' in the image. Give each one a bounding box [x1, y1, x2, y2] ...
     gold        <think>I look for red circle.</think>

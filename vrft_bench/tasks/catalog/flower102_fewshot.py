@@ -9,7 +9,8 @@ One question per image, of any size::
 
 Data: a folder per class under ``flower102/<split>/`` of the data root. Metric: top-1 accuracy of the exact name.
 
-Nilsback and Zisserman, "Automated Flower Classification over a Large Number of Classes", ICVGIP 2008; Liu et al., arXiv 2503.01785.
+Nilsback and Zisserman, "Automated Flower Classification over a Large Number of Classes", ICVGIP 2008; Liu et al., arXiv
+2503.01785.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ TIE_ORDERS = 50
 REPLICATES = (100, 1000)
 """Fewest and most bootstrap replicates."""
 _BOOTSTRAP_WORK = 60_000_000
-"""About how many detections, curve points and images all replicates together may touch: some four seconds."""
+"""About how many detections, curve points and images all replicates together may touch: one or two seconds."""
 
 
 class DetectionMetric:
