@@ -28,6 +28,9 @@ _HEADINGS = {
     "ap_small": "AP small",
     "ap_medium": "AP medium",
     "ap_large": "AP large",
+    "ap_tie_min": "AP, worst order of ties",
+    "ap_tie_mean": "AP, mean over orders of ties",
+    "ap_tie_max": "AP, best order of ties",
     "f1": "F1",
     "miou": "mean IoU",
     "acc50": "IoU >= .5",
@@ -38,7 +41,13 @@ def print_result(result: RunResult, *, plain: bool = False) -> None:
     """The result of one run on stdout. The last line is the run's folder."""
     report, answers = result.report, result.answers
     manifest = result.manifest
-    parts = [manifest.task, manifest.model, f"protocol {manifest.config.protocol}", f"data: {manifest.data}"]
+    parts = [
+        manifest.task,
+        manifest.model,
+        f"profile {manifest.identity['profile']['name']}",
+        f"protocol {manifest.config.protocol}",
+        f"data: {manifest.data}",
+    ]
     if manifest.config.limit is not None or manifest.config.sample_id:
         parts.append(f"PARTIAL: {manifest.samples} questions selected")
     title = "  |  ".join(parts)
