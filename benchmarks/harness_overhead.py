@@ -6,8 +6,7 @@ The task is the real ``detection`` task (prompt, parser, rewards, metric) on que
 thirds of them with one or two objects: no annotation file is read, since its size would be measured instead, and no
 image is opened. Each run has a process of its own, which reports wall time from the call to the stored metrics, and its
 peak resident memory. ``harness`` is the run with a metric that only counts: prompts, parsing, rewards, records and the
-run loop, whose memory must not grow. ``AP`` is the whole of it, where the metric keeps a compact row per object, as AP
-must.
+run loop. ``AP`` is the whole of it, where the metric keeps a compact row per question and per box, as AP must.
 """
 
 from __future__ import annotations

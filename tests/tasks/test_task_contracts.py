@@ -145,6 +145,7 @@ def test_a_reward_needs_the_standard_library_only() -> None:
     [
         ClassTarget("a", ("b",)),
         BoxTarget(()),
+        BoxTarget((), verified=False),
         BoxTarget(((1.0, 2.0, 3.0, 4.5),), (7.5,), ((0.0, 0.0, 9.0, 9.0),), (81.0,), exhaustive=False),
         MaskTarget((1.0, 2.0, 3.0, 4.0), ((1.0, 2.0, 3.0, 2.0, 3.0, 4.0),), ((0.0, 0.0, 1.0, 1.0, 0.0, 1.0),)),
     ],

@@ -83,7 +83,6 @@ class PrecisionRecall:
             _curves(distinct[start : start + step], start, outcomes.category[rows], starts)
             for start in range(0, len(distinct), step)
         ]
-        self.size = len(rows) + sum(len(curves.position) + len(curves.ignored) for curves in self._curves)
 
     def truths(self, weights: Floats) -> Floats:
         """Weighted number of objects per category."""

@@ -16,17 +16,17 @@ Definitions:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import compress
 
 import numpy as np
 
 from vrft_bench.tasks.base import BoxTarget, Dataset, Figure, MetricReport, Prediction, Sample
-from vrft_bench.tasks.metrics.average_precision import Floats, Indices, PrecisionRecall, mean_defined
-from vrft_bench.tasks.metrics.outcome_table import ImageIds, OutcomeTable, RankedOutcomes, image_order
-from vrft_bench.tasks.metrics.outcomes import AREA_RANGES, COCO_RULES, IOU_THRESHOLDS, LVIS_RULES, outcome_of
-from vrft_bench.tasks.metrics.statistics import basic_interval, resampled_weights
-from vrft_bench.tasks.metrics.ties import shuffled_ap, tied_categories
+from vrft_bench.tasks.metrics.average_precision import Floats, mean_defined
+from vrft_bench.tasks.metrics.category_figures import CategoryFigures, category_figures, joined
+from vrft_bench.tasks.metrics.outcome_table import ImageIds, OutcomeTable, category_batches, image_order
+from vrft_bench.tasks.metrics.outcomes import COCO_RULES, LVIS_RULES, outcome_of
+from vrft_bench.tasks.metrics.statistics import basic_interval
 
-TIE_ORDERS = 50
 REPLICATES = (100, 1000)
 """Fewest and most bootstrap replicates."""
 _BOOTSTRAP_WORK = 60_000_000
@@ -81,68 +81,37 @@ class DetectionMetric:
 
     def compute(self) -> MetricReport:
         """The figures over everything counted so far."""
-        order = image_order(self._images, list(self._tables.values()))
-        per_image = self._rules.limit_per_image
-        runs = [_Run(table.ranked(order, per_image), len(self._categories), len(order)) for table in self._in_order()]
-        ap = _over_runs([run.ap for run in runs])
-        replicates, drawn = self._bootstrap(runs, len(order))
-        ties, tied = self._ties(runs, len(order))
-        counts = [_Counts(run.outcomes, len(self._categories)) for run in runs]
+        tables = [self._tables[n] for n in sorted(self._tables)] or [OutcomeTable(self._images)]
+        order = image_order(self._images, tables)
+        batches = category_batches(tables, len(self._categories))
+        without = [table.beyond_limit(order, batches, self._rules.limit_per_image) for table in tables]
+        # No interval for fewer than two images.
+        work = len(order) + sum(table.work() for table in tables)
+        drawn = min(max(_BOOTSTRAP_WORK // work, REPLICATES[0]), REPLICATES[1]) if len(order) > 1 else 0
+        parts = []
+        for number, batch in enumerate(batches):
+            runs = [table.ranked(order, batch, places[number]) for table, places in zip(tables, without, strict=True)]
+            parts.append(category_figures(runs, len(batch), len(order), drawn, self._seed))
+            del runs
+        found = joined(parts)
+        values, replicates, ties = found.values, found.replicates, found.tie_range()
 
-        figures = {"ap": self._figure(ap, replicates)}
-        for name, threshold in (("ap50", 0.5), ("ap75", 0.75)):
-            row = IOU_THRESHOLDS.index(threshold)
-            figures[name] = Figure(mean_defined(_over_runs([run.ap_by_threshold[row] for run in runs])))
-        for number, name in enumerate(AREA_RANGES):
-            if name != "all":
-                by_run = [run.curves(number).average_precision().mean(axis=0) for run in runs]
-                figures[f"ap_{name}"] = Figure(mean_defined(_over_runs(by_run)))
-        figures["ar"] = Figure(mean_defined(_over_runs([run.all_areas.recall().mean(axis=0) for run in runs])))
-        for name in ("precision", "recall", "f1"):
-            figures[name] = Figure(mean_defined(_over_runs([getattr(item, name) for item in counts])))
+        figures = {name: Figure(mean_defined(item)) for name, item in values.items()}
+        figures["ap"] = self._figure(values["ap"], replicates)
         for name, value in zip(("ap_tie_min", "ap_tie_mean", "ap_tie_max"), ties, strict=True):
             figures[name] = Figure(value)
         for name, members in self._groups.items():
             chosen = [self._index[member] for member in members if member in self._index]
-            figures[f"ap_{name}"] = self._figure(ap[chosen], replicates[:, chosen])
+            figures[f"ap_{name}"] = self._figure(values["ap"][chosen], replicates[:, chosen])
         if self._boxes:
             figures["boxes_without_confidence"] = Figure(self._without_confidence / self._boxes)
 
         return MetricReport(
             headline="ap",
             figures=figures,
-            by_category=self._rows(runs, counts, ap, replicates),
-            notes=tuple(self._notes(ap, ties, tied, drawn)),
+            by_category=self._rows(found),
+            notes=tuple(self._notes(found, ties, drawn)),
         )
-
-    def _in_order(self) -> list[OutcomeTable]:
-        return [self._tables[n] for n in sorted(self._tables)] or [OutcomeTable(self._images)]
-
-    def _bootstrap(self, runs: list[_Run], images: int) -> tuple[Floats, int]:
-        """AP as (replicates, categories), and how many replicates there are; none for fewer than two images."""
-        if images < 2:
-            return np.empty((0, len(self._categories))), 0
-        work = images + sum(run.all_areas.size for run in runs)
-        drawn = int(min(max(_BOOTSTRAP_WORK // work, REPLICATES[0]), REPLICATES[1]))
-        result = np.empty((drawn, len(self._categories)))
-        for row, weights in zip(result, resampled_weights(images, drawn, self._seed), strict=True):
-            row[:] = _over_runs([run.all_areas.average_precision(weights).mean(axis=0) for run in runs])
-        return result, drawn
-
-    def _ties(self, runs: list[_Run], images: int) -> tuple[tuple[float | None, ...], list[str]]:
-        """Least, mean and greatest AP over orders of the images, and the names of the categories that depend on it."""
-        affected = [tied_categories(run.outcomes) for run in runs]
-        orders = TIE_ORDERS if any(map(len, affected)) else 0
-        shuffled = [
-            np.vstack([run.ap, shuffled_ap(run.outcomes, run.ap, images, tied, orders, self._seed)])
-            for run, tied in zip(runs, affected, strict=True)
-        ]
-        values = [mean_defined(_over_runs([run[row] for run in shuffled])) for row in range(orders + 1)]
-        defined = [value for value in values if value is not None]
-        names = [self._categories[index] for index in np.unique(np.concatenate(affected)).tolist()]
-        if not defined:
-            return (None, None, None), names
-        return (min(defined), float(np.mean(defined)), max(defined)), names
 
     def _figure(self, ap: Floats, replicates: Floats) -> Figure:
         """Mean over categories, with the interval of that mean."""
@@ -154,29 +123,22 @@ class DetectionMetric:
         interval = None if value is None else basic_interval(value, replicates, self._level)
         return Figure(value, *interval) if interval else Figure(value)
 
-    def _rows(
-        self, runs: list[_Run], counts: list[_Counts], ap: Floats, replicates: Floats
-    ) -> dict[str, dict[str, Figure | int | str]]:
-        ap50 = _over_runs([run.ap_by_threshold[0] for run in runs])
-        precision, recall, f1 = (
-            _over_runs([getattr(item, name) for item in counts]) for name in ("precision", "recall", "f1")
-        )
+    def _rows(self, found: CategoryFigures) -> dict[str, dict[str, Figure | int | str]]:
+        values = found.values
         return {
             name: {
-                "truths": int(counts[0].truths[index]),
-                "images": int(counts[0].images[index]),
-                "ap": self._with_interval(_defined(ap[index]), replicates[:, index]),
-                "ap50": Figure(_defined(ap50[index])),
-                "precision": Figure(_defined(precision[index])),
-                "recall": Figure(_defined(recall[index])),
-                "f1": Figure(_defined(f1[index])),
+                "truths": int(found.truths[index]),
+                "images": int(found.images[index]),
+                "ap": self._with_interval(_defined(values["ap"][index]), found.replicates[:, index]),
+                **{key: Figure(_defined(values[key][index])) for key in ("ap50", "precision", "recall", "f1")},
             }
             for index, name in enumerate(self._categories)
         }
 
-    def _notes(self, ap: Floats, ties: tuple[float | None, ...], tied: list[str], drawn: int) -> list[str]:
+    def _notes(self, found: CategoryFigures, ties: tuple[float | None, ...], drawn: int) -> list[str]:
         notes = []
-        absent = [name for name, value in zip(self._categories, ap.tolist(), strict=True) if np.isnan(value)]
+        absent = list(compress(self._categories, np.isnan(found.values["ap"])))
+        tied = list(compress(self._categories, found.tied))
         if absent:
             notes.append(f"no truth for {_listed(absent)}: left out of all means")
         if self._without_confidence:
@@ -196,50 +158,6 @@ class DetectionMetric:
         if 0 < drawn < REPLICATES[1]:
             notes.append(f"intervals come from {drawn} bootstrap replicates instead of {REPLICATES[1]:,}: large run")
         return notes
-
-
-class _Run:
-    """Outcomes and AP of one completion index."""
-
-    def __init__(self, outcomes: RankedOutcomes, categories: int, images: int) -> None:
-        self.outcomes = outcomes
-        self._sizes = categories, images
-        self.all_areas = self.curves(0)
-        self.ap_by_threshold = self.all_areas.average_precision()
-        self.ap = self.ap_by_threshold.mean(axis=0)
-
-    def curves(self, area: int) -> PrecisionRecall:
-        """The curves in one area range, by its index in :data:`AREA_RANGES`."""
-        return PrecisionRecall(self.outcomes, *self._sizes, area)
-
-
-class _Counts:
-    """Counts per category, and what they give without scores; NaN where not defined."""
-
-    def __init__(self, outcomes: RankedOutcomes, categories: int) -> None:
-        def per_category(values: Indices | None = None) -> Floats:
-            return np.bincount(outcomes.question_category, values, categories).astype(np.float64)
-
-        self.images = per_category()
-        self.truths = per_category(outcomes.truths[0])
-        hits, extras = per_category(outcomes.hits), per_category(outcomes.extras)
-        has_truth = self.truths > 0
-        self.recall = _ratio(hits, self.truths)
-        self.precision = np.where(has_truth, _ratio(hits, hits + extras), np.nan)
-        self.f1 = np.where(has_truth, _ratio(2 * hits, hits + extras + self.truths), np.nan)
-
-
-def _over_runs(values: list[Floats]) -> Floats:
-    """Mean over completion indices, item by item; NaN where no run defines it."""
-    stacked = np.array(values)
-    defined = ~np.isnan(stacked)
-    count = defined.sum(axis=0)
-    total = np.where(defined, stacked, 0.0).sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def _ratio(part: Floats, whole: Floats) -> Floats:
-    return np.where(whole > 0, part / np.maximum(whole, 1.0), np.nan)
 
 
 def _defined(value: float) -> float | None:
