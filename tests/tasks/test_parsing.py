@@ -34,6 +34,26 @@ def test_the_asked_form_is_ok_and_well_formed() -> None:
     assert (prediction.boxes_read, prediction.boxes_out_of_range, prediction.notes) == (1, 0, ())
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>hm</think><answer>Boeing 73",
+        "<answer>Boeing 737-200",
+        "Boeing 73",
+        reply("Boeing 737"),
+        f"<answer>[{ELEMENT}, {{'Position': [1, 2, 3",
+        f"<answer>[{ELEMENT}",
+        "<answer>(1,2),(300,400",
+        "<answer>(1,2),(300,400)",
+    ],
+)
+def test_what_is_read_is_decided_by_the_text_alone(text: str) -> None:
+    """A trainer scores text without knowing why generation stopped; an evaluation must read the same from it."""
+    for parse in PARSERS:
+        whole, cut = parse(text, FRAME), parse(text, FRAME, truncated=True)
+        assert (cut.label, cut.detections, cut.well_formed) == (whole.label, whole.detections, whole.well_formed)
+
+
 @pytest.mark.parametrize("answer", ["No Objects", "no objects", "No Objects.", " 'No Objects' ", "[]", "[ ]"])
 def test_a_refusal_is_read_as_one(answer: str) -> None:
     prediction = parse_detections(reply(answer), FRAME)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -36,14 +37,16 @@ random_targets = st.builds(
     boxes=st.lists(random_boxes, max_size=5).map(tuple),
     crowd=st.lists(random_boxes, max_size=2).map(tuple),
     exhaustive=st.booleans(),
+    verified=st.booleans(),
 )
 
 
 @given(random_predictions | st.just(REFUSAL) | st.just(NOTHING), random_targets)
 def test_box_rewards_are_finite_in_range_and_deterministic(prediction: Prediction, target: BoxTarget) -> None:
     for reward in (IOU, CONFIDENCE, FORMAT):
-        value = reward(prediction, target)
-        assert 0.0 <= value <= 1.0
+        value = reward.function(prediction, target)
+        assert reward.low <= value <= reward.high
+        assert reward.low == (-1.0 if reward is CONFIDENCE else 0.0)
         assert value == reward(prediction, target)
 
 
@@ -116,34 +119,71 @@ def test_refusals_earn_everything_where_right_and_nothing_where_wrong() -> None:
 def test_confidence_is_scored_by_brier() -> None:
     target = BoxTarget((A,))
     assert CONFIDENCE(detected((A, 0.6)), target) == pytest.approx(1 - 0.4**2)
-    assert CONFIDENCE(detected((A, 1.0), (B, 0.6)), target) == pytest.approx(1 - 0.6**2)
+    assert CONFIDENCE(detected((A, 1.0), (B, 0.6)), target) == pytest.approx((1 - 0.6**2) / 2)
     assert CONFIDENCE(detected((A, None)), target) == 0.0
 
 
-def test_false_boxes_of_no_confidence_gain_nothing() -> None:
+def test_a_confident_mistake_costs() -> None:
+    assert CONFIDENCE(detected((B, 1.0)), BoxTarget((A,))) == -1.0
+    assert CONFIDENCE(detected((B, 1.0)), BoxTarget(())) == -1.0
+    assert CONFIDENCE(detected(*[(B, 1.0)] * 50), BoxTarget((A,))) == -1.0
+
+
+def test_false_boxes_never_gain() -> None:
     target = BoxTarget((A,))
     honest = detected((A, 0.7))
     padded = detected((A, 0.7), *[(B, 0.0)] * 50)
-    assert CONFIDENCE(padded, target) == CONFIDENCE(honest, target)
+    assert CONFIDENCE(padded, target) < CONFIDENCE(honest, target)
     assert IOU(padded, target) < IOU(honest, target)
     assert CONFIDENCE(detected((B, 0.0)), target) == 0.0
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.37, 0.8])
 def test_stating_the_true_probability_is_the_best_policy(probability: float) -> None:
+    """The box is right with this probability: the reward itself, averaged, is highest where c says so."""
+
     def expected(confidence: float) -> float:
-        right = 1 - (1 - confidence) ** 2
-        return probability * right - (1 - probability) * confidence**2
+        right, wrong = (CONFIDENCE(detected((box, confidence)), BoxTarget((A,))) for box in (A, B))
+        return probability * right + (1 - probability) * wrong
 
     assert max((step / 100 for step in range(101)), key=expected) == pytest.approx(probability, abs=0.005)
+    assert expected(probability) > 0.0
+
+
+CROWD = (15.0, 0.0, 60.0, 60.0)
 
 
 def test_crowd_regions_and_unexhaustive_images_swallow_extras() -> None:
     prediction = detected((A, 1.0), (B, 1.0))
-    assert IOU(prediction, BoxTarget((A,), crowd=((15.0, 0.0, 60.0, 60.0),))) == 1.0
+    assert IOU(prediction, BoxTarget((A,), crowd=(CROWD,))) == 1.0
     assert IOU(prediction, BoxTarget((A,), exhaustive=False)) == 1.0
     assert CONFIDENCE(prediction, BoxTarget((A,), exhaustive=False)) == 1.0
-    assert IOU(detected((B, 1.0)), BoxTarget((), crowd=((15.0, 0.0, 60.0, 60.0),))) == 1.0
+    assert IOU(detected((B, 1.0)), BoxTarget((), crowd=(CROWD,))) == 1.0
+
+
+@pytest.mark.parametrize("incomplete", [BoxTarget((A,), crowd=(CROWD,)), BoxTarget((A,), exhaustive=False)])
+def test_what_may_be_unannotated_cannot_be_spammed(incomplete: BoxTarget) -> None:
+    """Ten boxes are free, whether they differ or not; doubling a true box never is."""
+    many = [(20.0 + shift / 10, 0.0, 30.0, 10.0) for shift in range(40)]
+    for spam in ([B] * 40, many):
+        assert IOU(detected((A, 1.0), *[(box, 0.5) for box in spam[:10]]), incomplete) == 1.0
+        assert IOU(detected((A, 1.0), *[(box, 0.5) for box in spam]), incomplete) == pytest.approx(1 / 31)
+    assert IOU(detected((A, 1.0), (A, 1.0)), incomplete) == 0.5
+
+
+def test_a_category_that_was_never_verified_earns_nothing() -> None:
+    unverified = BoxTarget((), verified=False, exhaustive=False)
+    for prediction in (REFUSAL, NOTHING, detected((A, 1.0))):
+        assert (IOU(prediction, unverified), CONFIDENCE(prediction, unverified)) == (0.0, 0.0)
+
+
+def test_many_boxes_on_many_truths_are_matched_quickly() -> None:
+    """Every box overlaps every truth: the worst case of the assignment, which must not hold up a trainer."""
+    truths = tuple((index / 100, 0.0, 10.0 + index / 100, 10.0) for index in range(20))
+    spam = detected(*[((index / 1000, 0.0, 10.0 + index / 1000, 10.0), 0.5) for index in range(3000)])
+    started = time.process_time()
+    assert IOU(spam, BoxTarget(truths)) < 0.01
+    assert time.process_time() - started < 5.0
 
 
 @pytest.mark.parametrize(
@@ -164,9 +204,16 @@ def test_aliases_count() -> None:
     assert ACCURACY(Prediction(Status.OK, label="sofa"), ClassTarget("couch", ("sofa",))) == 1.0
 
 
-def test_a_label_of_punctuation_only_never_matches() -> None:
-    assert normalise_label("?!") == ""
+@pytest.mark.parametrize("other", ["C", "C#", "C+", "c plus plus"])
+def test_symbols_tell_labels_apart(other: str) -> None:
+    assert ACCURACY(Prediction(Status.OK, label="c++."), ClassTarget("C++")) == 1.0
+    assert ACCURACY(Prediction(Status.OK, label=other), ClassTarget("C++")) == 0.0
+
+
+def test_a_label_of_punctuation_only_matches_itself() -> None:
+    assert normalise_label(" ?! ") == "?!"
     assert ACCURACY(Prediction(Status.OK, label="?!"), ClassTarget("--")) == 0.0
+    assert ACCURACY(Prediction(Status.OK, label="--"), ClassTarget("--")) == 1.0
 
 
 def test_region_iou_is_that_of_the_first_box() -> None:

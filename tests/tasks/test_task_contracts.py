@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +106,55 @@ def test_a_ground_truth_of_another_version_is_refused_naming_both() -> None:
     truth = task.ground_truth(sample, Frame(PROFILES.get("qwen2-vl"), 84, 84))
     with pytest.raises(UserError, match=r"version '1', and is scored by version '2'"):
         replace(task, version="2").score("", truth)
+
+
+@pytest.mark.parametrize(
+    "truth", ["", "not JSON", "[]", "null", "3", '{"task": "coco_fewshot"}', "[" * 5000, None, b"\xff", {"task": "x"}]
+)
+def test_what_is_no_ground_truth_is_refused(truth: object) -> None:
+    with pytest.raises(UserError, match="no ground truth"):
+        get_task("coco_fewshot").score("", truth)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target": {"kind": "box", "boxes": [[1, 2, 3]]}},
+        {"target": {"kind": "box", "boxes": 7}},
+        {"target": []},
+        {"target": {"kind": "class"}},
+        {"image_size": "84x84"},
+        {"profile": 3},
+    ],
+)
+def test_a_ground_truth_with_damaged_values_is_refused(change: dict[str, object]) -> None:
+    task = get_task("coco_fewshot")
+    truth = json.loads(task.ground_truth(some_samples(task, 1)[0], Frame(PROFILES.get("qwen2-vl"), 84, 84)))
+    with pytest.raises(UserError, match="no ground truth"):
+        task.score("", json.dumps(truth | change))
+
+
+@pytest.mark.parametrize("completion", [None, 3, [{"role": "assistant", "content": "x"}]])
+def test_a_completion_that_is_not_text_is_refused(completion: object) -> None:
+    task = get_task("coco_fewshot")
+    truth = task.ground_truth(some_samples(task, 1)[0], Frame(PROFILES.get("qwen2-vl"), 84, 84))
+    with pytest.raises(UserError, match="a completion is text"):
+        task.score(completion, truth)  # type: ignore[arg-type]
+
+
+def test_tasks_can_be_keys() -> None:
+    assert len({get_task(name) for name in CATALOG} | {get_task(name) for name in CATALOG}) == len(CATALOG)
+
+
+@pytest.mark.parametrize("name", ["detection", "coco_fewshot"])
+def test_own_files_are_given_whole_and_apart_from_a_data_root(name: str, tmp_path: Path) -> None:
+    task = get_task(name)
+    with pytest.raises(UserError, match="--annotations is not given"):
+        task.load(DataSpec(images=tmp_path))
+    with pytest.raises(UserError, match="--images is not given"):
+        task.load(DataSpec(annotations=tmp_path / "a.json"))
+    with pytest.raises(UserError, match="both are given"):
+        task.load(DataSpec(root=tmp_path, annotations=tmp_path / "a.json", images=tmp_path))
 
 
 def test_an_unknown_protocol_is_refused() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +17,12 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 from vrft_bench.errors import UserError
 from vrft_bench.tasks.coordinates import Box, Frame, ModelProfile
+from vrft_bench.tasks.targets import BoxTarget as BoxTarget
+from vrft_bench.tasks.targets import ClassTarget as ClassTarget
+from vrft_bench.tasks.targets import MaskTarget as MaskTarget
+from vrft_bench.tasks.targets import Target as Target
+from vrft_bench.tasks.targets import target_from_json as target_from_json
+from vrft_bench.tasks.targets import target_to_json as target_to_json
 
 ProtocolName = Literal["strict", "paper"]
 Message = dict[str, Any]
@@ -35,88 +41,6 @@ class ImageRef:
     path: Path | None = None
     data: bytes | None = None
     sha256: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClassTarget:
-    """The true class of an image, and other spellings of it that count as right."""
-
-    label: str
-    aliases: tuple[str, ...] = ()
-    kind: ClassVar[str] = "class"
-
-
-@dataclass(frozen=True, slots=True)
-class BoxTarget:
-    """All true boxes of one category in one image, in annotation order; empty where the category is absent.
-
-    ``areas`` are the objects' areas in square pixels as annotated (COCO's size classes use the mask's area, not the
-    box's); empty means: take the boxes' own. ``crowd`` holds regions that swallow predictions without reward or cost
-    (COCO ``iscrowd``), with their own ``crowd_areas``. ``exhaustive`` is false where LVIS marks the category as not
-    exhaustively annotated in this image: a prediction that matches nothing is then not an error. ``verified`` is false
-    where LVIS never checked this category in this image: the question then counts for nothing, whatever is answered.
-    """
-
-    boxes: tuple[Box, ...]
-    areas: tuple[float, ...] = ()
-    crowd: tuple[Box, ...] = ()
-    crowd_areas: tuple[float, ...] = ()
-    exhaustive: bool = True
-    verified: bool = True
-    kind: ClassVar[str] = "box"
-
-
-@dataclass(frozen=True, slots=True)
-class MaskTarget:
-    """One region of an image: its bounding box, its polygons as flat (x, y, x, y, ...) tuples, regions to ignore."""
-
-    box: Box
-    polygons: tuple[tuple[float, ...], ...]
-    ignore: tuple[tuple[float, ...], ...] = ()
-    kind: ClassVar[str] = "mask"
-
-
-Target = ClassTarget | BoxTarget | MaskTarget
-
-
-def target_to_json(target: Target) -> dict[str, Any]:
-    """A JSON-ready dict with a ``kind`` key; fields at their default are left out."""
-    value: dict[str, Any] = {"kind": target.kind}
-    for name in target.__slots__:
-        item = getattr(target, name)
-        if item not in ((), True):
-            value[name] = item
-    return value
-
-
-def target_from_json(value: Mapping[str, Any]) -> Target:
-    """The inverse of :func:`target_to_json`. Raises :class:`UserError` for an unknown kind."""
-    rest = {key: item for key, item in value.items() if key != "kind"}
-    match value.get("kind"):
-        case "class":
-            return ClassTarget(rest["label"], tuple(rest.get("aliases", ())))
-        case "box":
-            return BoxTarget(
-                boxes=tuple(_box(box) for box in rest.get("boxes", ())),
-                areas=tuple(rest.get("areas", ())),
-                crowd=tuple(_box(box) for box in rest.get("crowd", ())),
-                crowd_areas=tuple(rest.get("crowd_areas", ())),
-                exhaustive=rest.get("exhaustive", True),
-                verified=rest.get("verified", True),
-            )
-        case "mask":
-            return MaskTarget(
-                _box(rest["box"]),
-                tuple(tuple(polygon) for polygon in rest.get("polygons", ())),
-                tuple(tuple(polygon) for polygon in rest.get("ignore", ())),
-            )
-        case kind:
-            raise UserError(f"unknown target kind {kind!r}", fix="valid kinds are class, box and mask")
-
-
-def _box(values: Iterable[float]) -> Box:
-    x1, y1, x2, y2 = values
-    return float(x1), float(y1), float(x2), float(y2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +206,14 @@ class DataSpec:
     annotations: Path | None = None
     images: Path | None = None
 
+    def refuse_two_sources(self) -> None:
+        """Raise :class:`UserError` where a data root and the user's own files are given at once."""
+        if self.root is not None and (self.annotations is not None or self.images is not None):
+            raise UserError(
+                f"data come from a root ({self.root}) or from --annotations and --images, and both are given",
+                fix="leave out --data (or unset VRFT_BENCH_DATA), or leave out --annotations and --images",
+            )
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -314,7 +246,7 @@ class Task(ABC):
     version: str
     summary: str
     protocol: ProtocolName = "strict"
-    weights: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     family: ClassVar[str]
     protocols: ClassVar[tuple[ProtocolName, ...]] = ("strict",)
@@ -380,12 +312,39 @@ class Task(ABC):
 
         Raises :class:`UserError` when ``ground_truth`` belongs to another task, version or protocol.
         """
-        truth = json.loads(ground_truth)
+        if not isinstance(completion, str):
+            raise UserError(
+                f"a completion is text, not {type(completion).__name__}",
+                fix="pass the assistant's text; of a chat message that is message['content']",
+            )
+        truth = _read_ground_truth(ground_truth)
         for key, mine in (("task", self.name), ("version", self.version), ("protocol", self.protocol)):
             if truth[key] != mine:
                 raise UserError(
                     f"this ground truth was made for {key} {truth[key]!r}, and is scored by {key} {mine!r}",
                     fix="make the ground truth anew with this version of the task, or install the version it names",
                 )
-        prediction = self.parse(completion, Frame.from_json(truth))
-        return self.judge(prediction, target_from_json(truth["target"])).to_json()
+        try:
+            frame, target = Frame.from_json(truth), target_from_json(truth["target"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise _no_ground_truth(ground_truth, f"holds what cannot be read ({error})") from error
+        return self.judge(self.parse(completion, frame), target).to_json()
+
+
+def _read_ground_truth(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _no_ground_truth(text, "is not JSON") from error
+    if not isinstance(value, dict):
+        raise _no_ground_truth(text, "is not a JSON object")
+    if missing := {"task", "version", "protocol", "profile", "image_size", "target"} - value.keys():
+        raise _no_ground_truth(text, f"lacks {', '.join(sorted(missing))}")
+    return value
+
+
+def _no_ground_truth(text: object, why: str) -> UserError:
+    return UserError(
+        f"this is no ground truth: {str(text)[:80]!r} {why}",
+        fix="pass the JSON string that task.ground_truth(sample, frame) made",
+    )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, cast
 
-from vrft_bench.errors import UserError
+from vrft_bench.errors import DataError, UserError
 from vrft_bench.tasks.base import ClassTarget, Dataset, DataSpec, Metric, Prediction, Reward, Sample, Task
 from vrft_bench.tasks.coordinates import Frame, ModelProfile
 from vrft_bench.tasks.parsing import parse_label
 from vrft_bench.tasks.prompts import classification_prompt
-from vrft_bench.tasks.rewards import ACCURACY, FORMAT, accuracy_reward
+from vrft_bench.tasks.rewards import ACCURACY, FORMAT, accuracy_reward, normalise_label
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class ClassificationTask(Task):
         from vrft_bench.tasks.data.layout import class_folders
         from vrft_bench.tasks.data.sample import sample_folder
 
+        spec.refuse_two_sources()
         split = spec.split or "val"
         if spec.annotations is not None or spec.ask is not None:
             raise UserError(
@@ -38,17 +41,20 @@ class ClassificationTask(Task):
                 fix="give --images DIR, a folder that holds one folder per class",
             )
         if spec.images is not None:
-            return load_class_folders(spec.images, split, categories=spec.categories)
-        if spec.root is None:
-            return load_class_folders(
-                sample_folder("classes", split) / split, split, categories=spec.categories, is_sample=True
-            )
-        if self.folder is None:
+            folder = spec.images
+        elif spec.root is None:
+            folder = sample_folder("classes", split) / split
+        elif self.folder is not None:
+            folder = class_folders(spec.root, self.folder, split)
+        else:
             raise UserError(
                 f"task {self.name!r} reads your own files, not a data root",
                 fix="give --images DIR, a folder that holds one folder per class (and no --data)",
             )
-        return load_class_folders(class_folders(spec.root, self.folder, split), split, categories=spec.categories)
+        is_sample = spec.root is None and spec.images is None
+        dataset = load_class_folders(folder, split, categories=spec.categories, is_sample=is_sample)
+        _refuse_alike(dataset.categories, folder)
+        return dataset
 
     def _subject(self, sample: Sample) -> str:
         """What is asked for; data may name a subject of its own, as the sample data does."""
@@ -73,3 +79,16 @@ class ClassificationTask(Task):
         from vrft_bench.tasks.metrics.accuracy import AccuracyMetric
 
         return AccuracyMetric(dataset, accuracy_reward)
+
+
+def _refuse_alike(names: Sequence[str], folder: Path) -> None:
+    """Two classes whose names match alike cannot be told apart by their names."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(normalise_label(name), name)
+        if other != name:
+            raise DataError(
+                f"the classes {other!r} and {name!r} in {folder} are one name to the scorer "
+                "(case, punctuation and underscores do not count)",
+                fix="rename one of the folders",
+            )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from vrft_bench.errors import UserError
 
@@ -64,6 +64,10 @@ class ModelProfile:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(value) - known):
             raise UserError(f"unknown profile fields {unknown}", fix=f"use only: {', '.join(sorted(known))}")
+        if (convention := value.get("convention")) not in get_args(Convention):
+            raise UserError(
+                f"unknown coordinate convention {convention!r}", fix=f"use one of: {', '.join(get_args(Convention))}"
+            )
         lists = {key: tuple(item) for key, item in value.items() if isinstance(item, list)}
         return cls(**{**value, **lists})
 
@@ -128,13 +132,12 @@ class Frame:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Frame:
         """The inverse of :meth:`to_json`."""
-        processed = value.get("processed_size")
-        return cls(
-            ModelProfile.from_json(value["profile"]),
-            int(value["image_size"][0]),
-            int(value["image_size"][1]),
-            (int(processed[0]), int(processed[1])) if processed else None,
-        )
+        width, height = map(int, value["image_size"])
+        processed = None
+        if value.get("processed_size"):
+            processed_width, processed_height = map(int, value["processed_size"])
+            processed = processed_width, processed_height
+        return cls(ModelProfile.from_json(value["profile"]), width, height, processed)
 
 
 def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:

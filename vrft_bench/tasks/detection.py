@@ -29,9 +29,9 @@ class DetectionTask(Task):
 
     layout: Literal["coco", "lvis"] | None = None
     categories: tuple[str, ...] = ()
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     sample_categories: tuple[str, ...] = ()
-    sample_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sample_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     ask: str = "all"
 
     family: ClassVar[str] = "detection"
@@ -41,33 +41,32 @@ class DetectionTask(Task):
         from vrft_bench.tasks.data.layout import coco_files, lvis_files
         from vrft_bench.tasks.data.sample import sample_folder
 
+        spec.refuse_two_sources()
         split = spec.split or "val"
-        is_sample = False
-        defaults = self.categories
-        if spec.annotations is not None:
-            if spec.images is None:
+        is_sample = spec.root is None and spec.annotations is None
+        if spec.annotations is not None or spec.images is not None:
+            if spec.annotations is None or spec.images is None:
+                missing = "--annotations" if spec.annotations is None else "--images"
                 raise UserError(
-                    "--annotations is given without --images", fix="name the image folder with --images DIR"
+                    f"your own data need annotations and images, and {missing} is not given",
+                    fix="give both: --annotations FILE.json --images DIR",
                 )
             annotations, images = spec.annotations, [spec.images]
-        elif spec.root is not None:
-            if self.layout is None:
-                raise UserError(
-                    f"task {self.name!r} reads your own files, not a data root",
-                    fix="give --annotations FILE.json --images DIR (and no --data)",
-                )
-            annotations, images = (coco_files if self.layout == "coco" else lvis_files)(spec.root, split)
+        elif spec.root is not None and self.layout is None:
+            raise UserError(
+                f"task {self.name!r} reads your own files, not a data root",
+                fix="give --annotations FILE.json --images DIR (and no --data)",
+            )
         else:
             kind = self.layout or "coco"
-            root = sample_folder(kind, split)
+            root = spec.root or sample_folder(kind, split)
             annotations, images = (coco_files if kind == "coco" else lvis_files)(root, split)
-            is_sample, defaults = True, self.sample_categories
         return load_detection(
             annotations,
             images,
             split=split,
             categories=spec.categories,
-            default_categories=defaults,
+            default_categories=self.sample_categories if is_sample else self.categories,
             ask=spec.ask or self.ask,
             is_sample=is_sample,
         )

@@ -27,6 +27,7 @@ class GroundingTask(Task):
         from vrft_bench.tasks.data.reasonseg import load_reasonseg
         from vrft_bench.tasks.data.sample import sample_folder
 
+        spec.refuse_two_sources()
         split = spec.split or "val"
         if spec.categories or spec.ask is not None or spec.annotations is not None:
             raise UserError(

@@ -7,6 +7,7 @@ method, Kuhn 1955, in the shortest-augmenting-path form). Above .5 conflicts are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from heapq import nsmallest
 from typing import NamedTuple
 
 from vrft_bench.tasks.boxes import iou
@@ -24,19 +25,25 @@ class Match(NamedTuple):
 def match_boxes(predictions: Sequence[Box], truths: Sequence[Box], threshold: float = 0.5) -> list[Match]:
     """The one-to-one assignment of greatest total IoU among pairs with IoU >= ``threshold``.
 
-    Returned in the order of the truths. Memory is proportional to the number of pairs above the threshold.
+    Returned in the order of the truths. Where equal boxes compete, the earlier prediction wins.
     """
-    pairs = [
-        Match(i, j, overlap)
-        for j, truth in enumerate(truths)
-        for i, prediction in enumerate(predictions)
-        if (overlap := iou(prediction, truth)) >= threshold and overlap > 0.0
-    ]
+    most = len(truths)
+    pairs = [pair for j, truth in enumerate(truths) for pair in _candidates(predictions, truth, j, threshold, most)]
     if len({pair.prediction for pair in pairs}) == len(pairs) == len({pair.truth for pair in pairs}):
         return pairs
     return sorted(
         (match for component in _components(pairs) for match in _assign(component)), key=lambda match: match.truth
     )
+
+
+def _candidates(predictions: Sequence[Box], truth: Box, index: int, threshold: float, most: int) -> list[Match]:
+    """The best ``most`` predictions for one truth: an optimal assignment of n truths exists among each one's n best."""
+    found = [
+        Match(i, index, overlap)
+        for i, prediction in enumerate(predictions)
+        if (overlap := iou(prediction, truth)) >= threshold and overlap > 0.0
+    ]
+    return nsmallest(most, found, key=lambda pair: (-pair.iou, pair.prediction)) if len(found) > most else found
 
 
 def _components(pairs: list[Match]) -> list[list[Match]]:
@@ -62,13 +69,8 @@ def _assign(pairs: list[Match]) -> list[Match]:
     if len(pairs) == 1:
         return pairs
     rows = sorted({pair.truth for pair in pairs})
-    # an optimal assignment of n truths exists among each truth's n best predictions
-    best: list[Match] = []
-    for row in rows:
-        mine = sorted((pair for pair in pairs if pair.truth == row), key=lambda pair: (-pair.iou, pair.prediction))
-        best += mine[: len(rows)]
-    columns = sorted({pair.prediction for pair in best})
-    weight = {(pair.truth, pair.prediction): pair.iou for pair in best}
+    columns = sorted({pair.prediction for pair in pairs})
+    weight = {(pair.truth, pair.prediction): pair.iou for pair in pairs}
     # one spare column per truth stands for "unassigned"
     cost = [[-weight.get((row, column), 0.0) for column in columns] + [0.0] * len(rows) for row in rows]
     chosen = _hungarian(cost)

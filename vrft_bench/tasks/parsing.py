@@ -113,8 +113,8 @@ def parse_label(text: str, frame: Frame, *, truncated: bool = False) -> Predicti
         return _nothing_read(truncated)
     if len(label) > _MAX_LABEL:
         return Prediction(Status.MALFORMED, notes=(f"answer longer than {_MAX_LABEL} characters",))
-    if truncated and not reply.closed:
-        return Prediction(Status.TRUNCATED, notes=("stopped inside the label",))
+    if reply.tagged and not reply.closed:
+        return Prediction(Status.TRUNCATED if truncated else Status.MALFORMED, notes=("stopped inside the label",))
     tidy = reply.tagged and reply.closed and not fenced
     return Prediction(Status.OK if tidy else Status.REPAIRED, label=label, well_formed=reply.well_formed and tidy)
 

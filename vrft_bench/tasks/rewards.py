@@ -1,29 +1,43 @@
-"""What a prediction is worth, by the ``strict`` rules. Pure functions of (prediction, target), each in [0, 1].
+"""What a prediction is worth, by the ``strict`` rules: pure functions of (prediction, target).
 
 Standard library only. A prediction that could not be read earns nothing; a correct refusal earns everything; every
-missed truth and every extra box costs.
+missed truth and every extra box costs. All lie in [0, 1], but for ``confidence``, which goes down to -1: a proper rule
+has to charge a confident mistake. A question about a category that LVIS never verified in the image earns nothing.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
 
 from vrft_bench.tasks.base import UNPARSABLE, BoxTarget, ClassTarget, Detection, MaskTarget, Prediction, Reward
 from vrft_bench.tasks.boxes import covered, iou
 from vrft_bench.tasks.coordinates import Box
-from vrft_bench.tasks.matching import Match, match_boxes
+from vrft_bench.tasks.matching import match_boxes
 
 MATCH_IOU = 0.5
 """A predicted box stands for a true one from this IoU on (PASCAL VOC's and COCO AP50's threshold)."""
 
-_SEPARATORS = re.compile(r"[\W_]+")
+FREE_BOXES = 10
+"""How many unmatched boxes an answer may give at no cost where truth is incomplete (crowd regions, categories that are
+not exhaustively annotated). Enough for an honest answer, too few to cover an image with guesses."""
+
+_KEPT_PUNCTUATION = frozenset("#%&*@")
 
 
+@lru_cache(maxsize=4096)
 def normalise_label(text: str) -> str:
-    """Unicode NFKC, case folded, punctuation and underscores as single spaces: ``" Egg_roll."`` -> ``egg roll``."""
-    return _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    """Unicode NFKC, case folded, punctuation and underscores as single spaces: ``" Egg_roll."`` -> ``egg roll``.
+
+    Symbols and marks that tell names apart stay (``C++`` and ``C#`` are not ``C``), and so does a name that has nothing
+    else.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    spaced = "".join(
+        " " if unicodedata.category(sign)[0] == "P" and sign not in _KEPT_PUNCTUATION else sign for sign in folded
+    )
+    return " ".join(spaced.split()) or " ".join(folded.split())
 
 
 def format_reward(prediction: Prediction, target: object) -> float:  # noqa: ARG001 - rewards share one signature
@@ -42,31 +56,34 @@ def accuracy_reward(prediction: Prediction, target: ClassTarget) -> float:
 def iou_reward(prediction: Prediction, target: BoxTarget) -> float:
     """Sum of IoU over the optimal one-to-one matching at IoU >= .5, over max(number of truths, number of boxes).
 
-    Misses and extras both enter the denominator. Boxes in a crowd region, and unmatched boxes where the category is not
-    exhaustively annotated, are neither gain nor loss. Without truth, an answer that gives no such box earns 1.
+    Misses and extras both enter the denominator. Without truth, an answer that gives no box that counts earns 1. What
+    counts as an extra where truth is incomplete is decided by :func:`compare`.
     """
-    _, matches, extras = _compare(prediction, target)
-    counted = len(matches) + len(extras)
+    matches, extras = compare(prediction.detections, target)
+    if not target.verified:
+        return 0.0
     if not target.boxes:
-        return float(prediction.status not in UNPARSABLE and counted == 0)
-    return sum(match.iou for match in matches) / max(len(target.boxes), counted)
+        return float(prediction.status not in UNPARSABLE and not extras)
+    return sum(overlap for _, overlap in matches) / max(len(target.boxes), len(matches) + len(extras))
 
 
 def confidence_reward(prediction: Prediction, target: BoxTarget) -> float:
-    """How well the stated confidences say which boxes are right, by the Brier rule (Brier 1950), shifted per box.
+    """How well the stated confidences say which boxes are right, in [-1, 1]: Brier's rule (Brier 1950), shifted.
 
-    A matched box of confidence c earns 1 - (1 - c)^2, an unmatched one loses c^2; the sum is divided by the number of
-    truths and held in [0, 1]. In expectation a box that is right with probability p earns 2pc - c^2, which c = p
-    maximises, and a false box of confidence 0 earns nothing: extras cannot dilute it. A box without a stated confidence
-    earns nothing and loses nothing. Without truth the reward is that of :func:`iou_reward`.
+    A matched box of confidence c earns 1 - (1 - c)^2, an extra one loses c^2; the sum is divided by max(number of
+    truths, number of boxes). In expectation a box that is right with probability p brings 2pc - c^2, which c = p
+    maximises, and which is then never negative: stating the true probability is the best policy. A false box of
+    confidence 0 brings nothing, so extras cannot dilute the reward. A box without a stated confidence neither earns nor
+    loses. Without truth, an answer that gives no box that counts earns 1.
     """
-    if not target.boxes:
+    matches, extras = compare(prediction.detections, target)
+    if not target.boxes and not extras:
         return iou_reward(prediction, target)
-    detections, matches, extras = _compare(prediction, target)
-    stated = [detections[match.prediction].confidence for match in matches]
-    gain = sum(1.0 - (1.0 - confidence) ** 2 for confidence in stated if confidence is not None)
-    loss = sum(extra.confidence**2 for extra in extras if extra.confidence is not None)
-    return min(max((gain - loss) / len(target.boxes), 0.0), 1.0)
+    if not target.verified:
+        return 0.0
+    gain = sum(1.0 - (1.0 - item.confidence) ** 2 for item, _ in matches if item.confidence is not None)
+    loss = sum(item.confidence**2 for item in extras if item.confidence is not None)
+    return (gain - loss) / max(len(target.boxes), len(matches) + len(extras))
 
 
 def region_iou_reward(prediction: Prediction, target: MaskTarget) -> float:
@@ -74,24 +91,36 @@ def region_iou_reward(prediction: Prediction, target: MaskTarget) -> float:
     return iou(prediction.detections[0].box, target.box) if prediction.detections else 0.0
 
 
-def _compare(prediction: Prediction, target: BoxTarget) -> tuple[Sequence[Detection], list[Match], list[Detection]]:
-    """The boxes in an order of their own, how they match the truth, and the unmatched ones that count.
+@lru_cache(maxsize=8)
+def compare(
+    detections: tuple[Detection, ...], target: BoxTarget
+) -> tuple[tuple[tuple[Detection, float], ...], tuple[Detection, ...]]:
+    """The boxes that stand for a truth, each with its IoU, and the extra ones that cost.
 
-    The order (the most confident first) makes rewards independent of the order in which equal boxes were written.
+    The most confident boxes come first, so that the result does not depend on the order in which equal boxes were
+    written. Where truth is incomplete (inside crowd regions, or anywhere if the category is not exhaustively annotated)
+    up to :data:`FREE_BOXES` unmatched boxes are free, unless they double a true box. The few last results are kept,
+    since every reward of a completion asks for the same one.
     """
-    detections = prediction.detections
-    if len(detections) > 1:
-        detections = tuple(sorted(detections, key=_most_confident_first))
-    matches = match_boxes([item.box for item in detections], target.boxes, MATCH_IOU) if target.boxes else []
-    if not target.exhaustive:
-        return detections, matches, []
+    ordered = sorted(detections, key=_most_confident_first) if len(detections) > 1 else detections
+    matches = match_boxes([item.box for item in ordered], target.boxes, MATCH_IOU)
     matched = {match.prediction for match in matches}
-    extras = [
-        item
-        for index, item in enumerate(detections)
-        if index not in matched and not any(covered(item.box, region) >= MATCH_IOU for region in target.crowd)
-    ]
-    return detections, matches, extras
+    unmatched = [item for index, item in enumerate(ordered) if index not in matched]
+    if unmatched and (target.crowd or not target.exhaustive):
+        excused = [_may_be_unannotated(item.box, target) for item in unmatched]
+        unmatched = [
+            item
+            for item, free, before in zip(unmatched, excused, accumulate(excused, initial=0), strict=False)
+            if not (free and before < FREE_BOXES)
+        ]
+    return tuple((ordered[match.prediction], match.iou) for match in matches), tuple(unmatched)
+
+
+def _may_be_unannotated(box: Box, target: BoxTarget) -> bool:
+    """Whether ``box`` lies where an object need not be annotated, and doubles none that is."""
+    if target.exhaustive and not any(covered(box, region) >= MATCH_IOU for region in target.crowd):
+        return False
+    return not any(iou(box, truth) >= MATCH_IOU for truth in target.boxes)
 
 
 def _most_confident_first(item: Detection) -> tuple[float, Box]:
@@ -101,5 +130,5 @@ def _most_confident_first(item: Detection) -> tuple[float, Box]:
 FORMAT = Reward("format", format_reward)
 ACCURACY = Reward("accuracy", accuracy_reward)
 IOU = Reward("iou", iou_reward)
-CONFIDENCE = Reward("confidence", confidence_reward)
+CONFIDENCE = Reward("confidence", confidence_reward, low=-1.0)
 REGION_IOU = Reward("iou", region_iou_reward)

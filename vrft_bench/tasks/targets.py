@@ -1,0 +1,92 @@
+"""The truth of a sample, in original-image pixels, and its JSON form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from vrft_bench.errors import UserError
+from vrft_bench.tasks.coordinates import Box
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTarget:
+    """The true class of an image, and other spellings of it that count as right."""
+
+    label: str
+    aliases: tuple[str, ...] = ()
+    kind: ClassVar[str] = "class"
+
+
+@dataclass(frozen=True, slots=True)
+class BoxTarget:
+    """All true boxes of one category in one image, in annotation order; empty where the category is absent.
+
+    ``areas`` are the objects' areas in square pixels as annotated (COCO's size classes use the mask's area, not the
+    box's); empty means: take the boxes' own. ``crowd`` holds regions that swallow predictions without reward or cost
+    (COCO ``iscrowd``), with their own ``crowd_areas``. ``exhaustive`` is false where LVIS marks the category as not
+    exhaustively annotated in this image: a prediction that matches nothing is then not an error. ``verified`` is false
+    where LVIS never checked this category in this image: the question then counts for nothing and earns nothing.
+    """
+
+    boxes: tuple[Box, ...]
+    areas: tuple[float, ...] = ()
+    crowd: tuple[Box, ...] = ()
+    crowd_areas: tuple[float, ...] = ()
+    exhaustive: bool = True
+    verified: bool = True
+    kind: ClassVar[str] = "box"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskTarget:
+    """One region of an image: its bounding box, its polygons as flat (x, y, x, y, ...) tuples, regions to ignore."""
+
+    box: Box
+    polygons: tuple[tuple[float, ...], ...]
+    ignore: tuple[tuple[float, ...], ...] = ()
+    kind: ClassVar[str] = "mask"
+
+
+Target = ClassTarget | BoxTarget | MaskTarget
+
+
+def target_to_json(target: Target) -> dict[str, Any]:
+    """A JSON-ready dict with a ``kind`` key; fields at their default are left out."""
+    value: dict[str, Any] = {"kind": target.kind}
+    for name in target.__slots__:
+        item = getattr(target, name)
+        if item not in ((), True):
+            value[name] = item
+    return value
+
+
+def target_from_json(value: Mapping[str, Any]) -> Target:
+    """The inverse of :func:`target_to_json`. Raises :class:`UserError` for an unknown kind."""
+    rest = {key: item for key, item in value.items() if key != "kind"}
+    match value.get("kind"):
+        case "class":
+            return ClassTarget(rest["label"], tuple(rest.get("aliases", ())))
+        case "box":
+            return BoxTarget(
+                boxes=tuple(_box(box) for box in rest.get("boxes", ())),
+                areas=tuple(rest.get("areas", ())),
+                crowd=tuple(_box(box) for box in rest.get("crowd", ())),
+                crowd_areas=tuple(rest.get("crowd_areas", ())),
+                exhaustive=rest.get("exhaustive", True),
+                verified=rest.get("verified", True),
+            )
+        case "mask":
+            return MaskTarget(
+                _box(rest["box"]),
+                tuple(tuple(polygon) for polygon in rest.get("polygons", ())),
+                tuple(tuple(polygon) for polygon in rest.get("ignore", ())),
+            )
+        case kind:
+            raise UserError(f"unknown target kind {kind!r}", fix="valid kinds are class, box and mask")
+
+
+def _box(values: Iterable[float]) -> Box:
+    x1, y1, x2, y2 = values
+    return float(x1), float(y1), float(x2), float(y2)
