@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vrft_bench.tasks.base import Status
 from vrft_bench.tasks.coordinates import Frame, ModelProfile
 from vrft_bench.tasks.parsing import parse_detections, parse_label, parse_region
-from vrft_bench.tasks.profiles import ABS_ORIGINAL, QWEN2_VL
+from vrft_bench.tasks.profiles import ABS_ORIGINAL, QWEN2_5_VL, QWEN2_VL
 
 FRAME = Frame(QWEN2_VL, 640, 480)
 BOX = (64.0, 48.0, 320.0, 240.0)
@@ -54,12 +54,73 @@ def test_what_is_read_is_decided_by_the_text_alone(text: str) -> None:
         assert (cut.label, cut.detections, cut.well_formed) == (whole.label, whole.detections, whole.well_formed)
 
 
-@pytest.mark.parametrize("answer", ["No Objects", "no objects", "No Objects.", " 'No Objects' ", "[]", "[ ]"])
+@pytest.mark.parametrize("answer", ["No Objects", "no objects", "No Objects.", " 'No Objects' ", "[]", "[ ]", "[\n]"])
 def test_a_refusal_is_read_as_one(answer: str) -> None:
     prediction = parse_detections(reply(answer), FRAME)
     assert prediction.status is Status.REFUSED
     assert prediction.well_formed
     assert prediction.detections == ()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "There are no objects.",
+        "No Objects found",
+        "No objects in the image.",
+        "no such object is visible",
+    ],
+)
+def test_a_refusal_in_other_words_is_read_but_is_not_the_asked_form(answer: str) -> None:
+    prediction = parse_detections(reply(answer), FRAME)
+    assert (prediction.status, prediction.well_formed) == (Status.REFUSED, False)
+
+
+@pytest.mark.parametrize("answer", ["No", "There are no red objects but two dogs", "no objections", "none of them"])
+def test_what_only_looks_like_a_refusal_is_malformed(answer: str) -> None:
+    assert parse_detections(reply(answer), FRAME).status is Status.MALFORMED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[note] I see maybe {ELEMENT}? No, nothing at all.",
+        f"[{ELEMENT}] is what a careless model says; there are No Objects",
+        f"<answer>I first thought {ELEMENT} but no: No Objects</answer>",
+        f"<answer>[{ELEMENT} or perhaps {ELEMENT}]</answer>",
+    ],
+)
+def test_boxes_that_a_sentence_mentions_are_no_answer(text: str) -> None:
+    prediction = parse_detections(text, FRAME)
+    assert (prediction.status, prediction.detections) == (Status.MALFORMED, ())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "[{'Position': [1, 1, 2, 2], 'Position': [100, 100, 500, 500], 'Confidence': 0.9}]",
+        "[{'Position': [100, 100, 500, 500], 'Confidence': 0.9, 'why': 'a long story'}]",
+        "[{'Position': ['100', '100', '500', '500'], 'Confidence': '0.9'}]",
+        "[{'Position': (100, 100, 500, 500), 'Confidence': 0.9}]",
+        "[{'Position': (100, 100, 500, 500), 'Confidence': '0.9'}, {'Position': [1, 2",
+    ],
+)
+def test_readable_boxes_in_another_layout_are_repaired_and_not_well_formed(answer: str) -> None:
+    prediction = parse_detections(reply(answer), FRAME)
+    assert [(item.box, item.confidence) for item in prediction.detections] == [(BOX, 0.9)]
+    assert (prediction.status, prediction.well_formed) == (Status.REPAIRED, False)
+
+
+def test_a_confidence_in_per_cent_is_noted() -> None:
+    prediction = parse_detections(reply("[{'Position': [100, 100, 500, 500], 'Confidence': 90}]"), FRAME)
+    assert prediction.notes == ("1 confidence(s) out of [0, 1] clipped",)
+    assert not prediction.well_formed
+
+
+def test_an_image_that_no_processor_takes_is_parsed_all_the_same() -> None:
+    answer = "[{'Position': [100, 1, 500, 5], 'Confidence': 0.9}]"
+    prediction = parse_detections(reply(answer), Frame(QWEN2_5_VL, 3000, 10))
+    assert [item.box for item in prediction.detections] == [(100.0, 1.0, 500.0, 5.0)]
 
 
 @pytest.mark.parametrize(
@@ -205,14 +266,14 @@ def test_out_of_range_boxes_are_clipped_and_counted() -> None:
 @pytest.mark.parametrize(
     ("written", "confidence"),
     [
-        *(("0.25", 0.25), ("1", 1.0), ("50", 1.0), ("-9", 0.0)),
-        *((written, None) for written in ("Infinity", "NaN", "'0.9'", "true", "null")),
+        *(("0.25", 0.25), ("1", 1.0), ("50", 1.0), ("-9", 0.0), ("'0.9'", 0.9)),
+        *((written, None) for written in ("Infinity", "NaN", "'high'", "true", "null")),
     ],
 )
 def test_confidence_is_clipped_and_what_is_no_number_is_missing(written: str, confidence: float | None) -> None:
     prediction = parse_detections(reply(f"[{{'Position': [100, 100, 500, 500], 'Confidence': {written}}}]"), FRAME)
     assert [item.confidence for item in prediction.detections] == [confidence]
-    assert (prediction.status is Status.OK) is (confidence is not None)
+    assert (prediction.status is Status.OK) is (written in ("0.25", "1"))
 
 
 def test_duplicates_are_kept_for_the_reward_to_punish() -> None:

@@ -119,7 +119,7 @@ def test_refusals_earn_everything_where_right_and_nothing_where_wrong() -> None:
 def test_confidence_is_scored_by_brier() -> None:
     target = BoxTarget((A,))
     assert CONFIDENCE(detected((A, 0.6)), target) == pytest.approx(1 - 0.4**2)
-    assert CONFIDENCE(detected((A, 1.0), (B, 0.6)), target) == pytest.approx((1 - 0.6**2) / 2)
+    assert CONFIDENCE(detected((A, 1.0), (B, 0.6)), target) == pytest.approx(1 - 0.6**2)
     assert CONFIDENCE(detected((A, None)), target) == 0.0
 
 
@@ -133,7 +133,9 @@ def test_false_boxes_never_gain() -> None:
     target = BoxTarget((A,))
     honest = detected((A, 0.7))
     padded = detected((A, 0.7), *[(B, 0.0)] * 50)
-    assert CONFIDENCE(padded, target) < CONFIDENCE(honest, target)
+    assert CONFIDENCE(padded, target) == CONFIDENCE(honest, target)
+    wrong = [(B, 1.0)]
+    assert CONFIDENCE(detected(*wrong, *[(B, 0.0)] * 50), target) == CONFIDENCE(detected(*wrong), target) == -1.0
     assert IOU(padded, target) < IOU(honest, target)
     assert CONFIDENCE(detected((B, 0.0)), target) == 0.0
 
@@ -169,6 +171,14 @@ def test_what_may_be_unannotated_cannot_be_spammed(incomplete: BoxTarget) -> Non
         assert IOU(detected((A, 1.0), *[(box, 0.5) for box in spam[:10]]), incomplete) == 1.0
         assert IOU(detected((A, 1.0), *[(box, 0.5) for box in spam]), incomplete) == pytest.approx(1 / 31)
     assert IOU(detected((A, 1.0), (A, 1.0)), incomplete) == 0.5
+
+
+def test_a_truth_without_area_counts_for_nothing() -> None:
+    """Nothing can overlap it, so neither finding nor missing it can be asked of anyone."""
+    line = (5.0, 5.0, 5.0, 9.0)
+    prediction = detected((A, 1.0))
+    assert (IOU(prediction, BoxTarget((A, line))), CONFIDENCE(prediction, BoxTarget((A, line)))) == (1.0, 1.0)
+    assert (IOU(REFUSAL, BoxTarget((line,))), CONFIDENCE(REFUSAL, BoxTarget((line,)))) == (1.0, 1.0)
 
 
 def test_a_category_that_was_never_verified_earns_nothing() -> None:

@@ -249,6 +249,8 @@ class Task(ABC):
     weights: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     family: ClassVar[str]
+    target_type: ClassVar[type[Target] | None] = None
+    """What the family's samples hold; ``None``: any target."""
     protocols: ClassVar[tuple[ProtocolName, ...]] = ("strict",)
 
     @abstractmethod
@@ -326,8 +328,10 @@ class Task(ABC):
                 )
         try:
             frame, target = Frame.from_json(truth), target_from_json(truth["target"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (UserError, AttributeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise _no_ground_truth(ground_truth, f"holds what cannot be read ({error})") from error
+        if self.target_type is not None and not isinstance(target, self.target_type):
+            raise _no_ground_truth(ground_truth, f"holds a {target.kind} target, and {self.name} is {self.family}")
         return self.judge(self.parse(completion, frame), target).to_json()
 
 

@@ -27,6 +27,7 @@ class ClassificationTask(Task):
     folder: str | None = None
 
     family: ClassVar[str] = "classification"
+    target_type = ClassTarget
 
     def load(self, spec: DataSpec) -> Dataset:
         from vrft_bench.tasks.data.folders import load_class_folders

@@ -47,6 +47,28 @@ class ModelProfile:
     think_tags: tuple[str, str] = ("<think>", "</think>")
     model_types: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Raises :class:`UserError` for values that no image could be converted with."""
+        if self.convention not in get_args(Convention):
+            raise UserError(
+                f"unknown coordinate convention {self.convention!r}",
+                fix=f"use one of: {', '.join(get_args(Convention))}",
+            )
+        if self.axes not in ("xyxy", "yxyx"):
+            raise UserError(f"unknown order of axes {self.axes!r}", fix="use xyxy or yxyx")
+        sizes = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
+        if self.factor is not None:
+            sizes["factor"] = self.factor
+        for name, value in sizes.items():
+            if type(value) is not int or value < 1:
+                raise UserError(f"profile {self.name!r}: {name} is {value!r}", fix="give a positive integer")
+        if type(self.decimals) is not int or not 0 <= self.decimals <= 9:
+            raise UserError(f"profile {self.name!r}: decimals is {self.decimals!r}", fix="give an integer from 0 to 9")
+        if len(self.think_tags) != 2 or not all(isinstance(tag, str) and tag for tag in self.think_tags):
+            raise UserError(
+                f"profile {self.name!r}: think_tags are {self.think_tags!r}", fix="give an opening and a closing tag"
+            )
+
     def processed_size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of the image that the model sees, by this profile's resize rule."""
         if self.factor is None:
@@ -64,10 +86,6 @@ class ModelProfile:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(value) - known):
             raise UserError(f"unknown profile fields {unknown}", fix=f"use only: {', '.join(sorted(known))}")
-        if (convention := value.get("convention")) not in get_args(Convention):
-            raise UserError(
-                f"unknown coordinate convention {convention!r}", fix=f"use one of: {', '.join(get_args(Convention))}"
-            )
         lists = {key: tuple(item) for key, item in value.items() if isinstance(item, list)}
         return cls(**{**value, **lists})
 
@@ -86,7 +104,10 @@ class Frame:
     processed: tuple[int, int] | None = None
 
     def limits(self) -> tuple[float, float]:
-        """The largest x and y that the model may write."""
+        """The largest x and y that the model may write.
+
+        Never raises: for an image that the resize rule refuses, the original size stands in.
+        """
         match self.profile.convention:
             case "norm_1000":
                 return 1000.0, 1000.0
@@ -95,8 +116,14 @@ class Frame:
             case "abs_original":
                 return float(self.width), float(self.height)
             case "abs_resized":
-                size = self.processed or self.profile.processed_size(self.width, self.height)
+                size = self.processed or self._resized()
                 return float(size[0]), float(size[1])
+
+    def _resized(self) -> tuple[int, int]:
+        try:
+            return self.profile.processed_size(self.width, self.height)
+        except UserError:
+            return self.width, self.height
 
     def to_model(self, box: Box) -> tuple[float, ...]:
         """``box`` in the model's units, axis order and decimals, inside the declared range.
@@ -132,12 +159,19 @@ class Frame:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Frame:
         """The inverse of :meth:`to_json`."""
-        width, height = map(int, value["image_size"])
-        processed = None
-        if value.get("processed_size"):
-            processed_width, processed_height = map(int, value["processed_size"])
-            processed = processed_width, processed_height
-        return cls(ModelProfile.from_json(value["profile"]), width, height, processed)
+        processed = value.get("processed_size")
+        return cls(
+            ModelProfile.from_json(value["profile"]),
+            *_positive_pair(value["image_size"]),
+            _positive_pair(processed) if processed else None,
+        )
+
+
+def _positive_pair(values: Any) -> tuple[int, int]:
+    width, height = map(int, values)
+    if width < 1 or height < 1:
+        raise ValueError(f"a size of {width}x{height} pixels")
+    return width, height
 
 
 def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:

@@ -35,6 +35,7 @@ class DetectionTask(Task):
     ask: str = "all"
 
     family: ClassVar[str] = "detection"
+    target_type = BoxTarget
 
     def load(self, spec: DataSpec) -> Dataset:
         from vrft_bench.tasks.data.coco import load_detection
@@ -75,7 +76,7 @@ class DetectionTask(Task):
         return detection_prompt(sample.fields["category"], Frame(profile, sample.image.width, sample.image.height))
 
     def gold(self, sample: Sample, frame: Frame) -> str:
-        boxes = cast(BoxTarget, sample.target).boxes
+        boxes = cast(BoxTarget, sample.target).findable
         return completion(boxes, [1.0] * len(boxes), frame, sample.fields["category"])
 
     def parse(self, text: str, frame: Frame, *, truncated: bool = False) -> Prediction:

@@ -21,6 +21,7 @@ class GroundingTask(Task):
     layout: bool = True
 
     family: ClassVar[str] = "grounding"
+    target_type = MaskTarget
 
     def load(self, spec: DataSpec) -> Dataset:
         from vrft_bench.tasks.data.layout import reasonseg_root

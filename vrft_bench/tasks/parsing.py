@@ -12,10 +12,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from vrft_bench.tasks.base import Detection, Prediction, Status
 from vrft_bench.tasks.coordinates import Frame
@@ -23,11 +22,17 @@ from vrft_bench.tasks.coordinates import Frame
 REFUSALS = frozenset({"no objects", "no object"})
 """Answers that say that the category is absent, after case, quotes and final punctuation are taken off."""
 
+_REFUSAL_IN_OTHER_WORDS = re.compile(
+    r"(?:there (?:is|are) )?(?:no|not any) (?:such )?objects?"
+    r"(?: (?:is|are|was|were))?(?: (?:found|detected|present|visible))?(?: in (?:the|this) image)?"
+)
 _BOX_KEYS = ("Position", "bbox_2d", "position", "bbox")
 _CONFIDENCE_KEYS = ("Confidence", "confidence", "score")
 _ELEMENT = re.compile(r"\{([^{}]*)\}")
-_KEYED_BOX = re.compile(r"""["']?\b(?:Position|bbox_2d|position|bbox)["']?\s?:\s?\[([^\[\]]*)\]""")
+_KEYED_BOX = re.compile(r"""["']?\b(?:Position|bbox_2d|position|bbox)["']?\s?:\s?[\[(]([^\[\]()]*)[\])]""")
 _KEYED_CONFIDENCE = re.compile(r"""["']?\b(?:Confidence|confidence|score)["']?\s?:\s?([^,\s]+)""")
+_SEPARATORS = re.compile(r"[\[\](),.;\s]*")
+_ASKED_KEYS = ({"Position", "Confidence"}, {"Position"})
 _NUMBER = r"([+-]?[0-9]{1,9}(?:\.[0-9]{0,9})?)"
 _CORNERS = re.compile(rf"\( ?{_NUMBER} ?, ?{_NUMBER} ?\) ?,? ?\( ?{_NUMBER} ?, ?{_NUMBER} ?\)")
 _LIST_OF_FOUR = re.compile(rf"[\[(] ?{_NUMBER} ?, ?{_NUMBER} ?, ?{_NUMBER} ?, ?{_NUMBER} ?[\])]")
@@ -126,7 +131,9 @@ def parse_detections(text: str, frame: Frame, *, truncated: bool = False) -> Pre
         return _nothing_read(truncated)
     content, fenced = _unfence(reply.answer)
     repairs = _how_found(reply, fenced)
-    if content and _is_refusal(content):
+    if content and (refusal := _refusal(content)):
+        if refusal == "other words":
+            repairs.append("refused in other words")
         return Prediction(Status.REFUSED, well_formed=reply.well_formed and not repairs, notes=tuple(repairs))
     if not content or not (reply.tagged or fenced or content[0] in "[{"):
         return _nothing_read(truncated)
@@ -148,6 +155,8 @@ def parse_region(text: str, frame: Frame, *, truncated: bool = False) -> Predict
     repairs = _how_found(reply, fenced)
     corners = _CORNERS.fullmatch(content)
     match = corners or _LIST_OF_FOUR.fullmatch(content)
+    if match is None and content[:2] == "[[" and content[-2:] == "]]":
+        match = _LIST_OF_FOUR.fullmatch(content[1:-1].strip())
     if match is not None:
         if corners is None:
             repairs.append("box written as a list")
@@ -197,10 +206,16 @@ def _unfence(content: str) -> tuple[str, bool]:
     return inside.strip(), True
 
 
-def _is_refusal(content: str) -> bool:
-    if content[:1] == "[":
-        return len(content) < 64 and content.replace(" ", "") == "[]"
-    return len(content) < 64 and content.strip(" '\"`.!").casefold() in REFUSALS
+def _refusal(content: str) -> Literal["", "as asked", "other words"]:
+    """Whether an answer says that there is nothing, and whether in the words that were asked for."""
+    if len(content) > 80:
+        return ""
+    if content[0] == "[":
+        return "as asked" if "".join(content.split()) == "[]" else ""
+    said = " ".join(content.casefold().split()).strip(" '\"`.!")
+    if said in REFUSALS:
+        return "as asked"
+    return "other words" if _REFUSAL_IN_OTHER_WORDS.fullmatch(said) else ""
 
 
 Element = tuple[Any, Any]
@@ -215,9 +230,10 @@ def _read_elements(content: str) -> tuple[list[Element] | None, bool]:
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         elements = [(_first(item, _BOX_KEYS), _first(item, _CONFIDENCE_KEYS)) for item in value]
         if any(box is not None for box, _ in elements):
-            return elements, content[0] == "[" and all("Position" in item for item in value)
+            exact = content[0] == "[" and all(item.keys() in _ASKED_KEYS for item in value)
+            return [_unquoted(*element) for element in elements], exact and not _holds_text(elements)
         return None, False
-    found = list(_scan_elements(" ".join(content.split())))
+    found = _scan_elements(" ".join(content.split()))
     return (found, False) if found else (None, False)
 
 
@@ -225,10 +241,32 @@ def _loads(content: str) -> Any:
     """``content`` as JSON or as the same with single quotes; ``None`` if it is neither."""
     for candidate in (content.replace("'", '"'),) if '"' not in content else (content, content.replace("'", '"')):
         try:
-            return json.loads(candidate)
+            return json.loads(candidate, object_pairs_hook=_object)
         except (ValueError, RecursionError):
             continue
     return None
+
+
+_DUPLICATE = "\0duplicate key"
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as a dict (the last of equal keys wins), with a mark where keys are equal."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        value[_DUPLICATE] = True
+    return value
+
+
+def _holds_text(elements: list[Element]) -> bool:
+    return any(isinstance(c, str) or (isinstance(box, list) and str in map(type, box)) for box, c in elements)
+
+
+def _unquoted(box: Any, confidence: Any) -> Element:
+    """Numbers that were written as text, such as ``['1', '2', '30', '40']``, as numbers."""
+    if isinstance(box, list):
+        box = [_number(value) if isinstance(value, str) else value for value in box]
+    return box, _number(confidence) if isinstance(confidence, str) else confidence
 
 
 def _first(item: dict[str, Any], keys: tuple[str, ...]) -> Any:
@@ -238,16 +276,26 @@ def _first(item: dict[str, Any], keys: tuple[str, ...]) -> Any:
     return None
 
 
-def _scan_elements(content: str) -> Iterator[Element]:
-    """Complete ``{...}`` elements of a broken list; what is cut off or unreadable between them is passed over."""
+def _scan_elements(content: str) -> list[Element]:
+    """Complete ``{...}`` elements of a broken list, of which unreadable ones and a cut-off tail are passed over.
+
+    Nothing but separators may stand around them: boxes that are mentioned in a sentence are no answer.
+    """
+    elements: list[Element] = []
+    position = 0
     for match in _ELEMENT.finditer(content):
+        if not _SEPARATORS.fullmatch(content, position, match.start()):
+            return []
+        position = match.end()
         body = match.group(1)
         box = _KEYED_BOX.search(body)
         if box is None:
             continue
         confidence = _KEYED_CONFIDENCE.search(body)
-        numbers = [_number(part) for part in box.group(1).split(",")]
-        yield numbers, _number(confidence.group(1)) if confidence else None
+        numbers = [_number(part.strip(" '\"")) for part in box.group(1).split(",")]
+        elements.append((numbers, _number(confidence.group(1).strip("'\"")) if confidence else None))
+    tail = content.find("{", position)
+    return elements if _SEPARATORS.fullmatch(content, position, len(content) if tail < 0 else tail) else []
 
 
 def _number(text: str) -> float | str:
@@ -266,7 +314,7 @@ def _to_prediction(
     detections: list[Detection] = []
     read = out_of_range = 0
     dropped: dict[str, int] = {}
-    without_confidence = 0
+    without_confidence = clipped = 0
     for values, stated in elements:
         if not _are_four_numbers(values):
             dropped["not four finite numbers"] = dropped.get("not four finite numbers", 0) + 1
@@ -286,10 +334,13 @@ def _to_prediction(
             continue
         confidence = _confidence(stated) if wants_confidence else None
         without_confidence += wants_confidence and confidence is None
+        clipped += confidence is not None and confidence != stated
         detections.append(Detection(frame.to_original((a, b, c, d)), confidence))
     repairs.extend(f"{count} box(es) dropped: {reason}" for reason, count in dropped.items())
     if without_confidence:
         repairs.append(f"{without_confidence} box(es) without a confidence")
+    if clipped:
+        repairs.append(f"{clipped} confidence(s) out of [0, 1] clipped")
     if out_of_range:
         well_formed = False
     status = Status.MALFORMED if not detections else Status.REPAIRED if repairs else Status.OK

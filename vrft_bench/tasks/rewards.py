@@ -62,28 +62,31 @@ def iou_reward(prediction: Prediction, target: BoxTarget) -> float:
     matches, extras = compare(prediction.detections, target)
     if not target.verified:
         return 0.0
-    if not target.boxes:
+    truths = len(target.findable)
+    if not truths:
         return float(prediction.status not in UNPARSABLE and not extras)
-    return sum(overlap for _, overlap in matches) / max(len(target.boxes), len(matches) + len(extras))
+    return sum(overlap for _, overlap in matches) / max(truths, len(matches) + len(extras))
 
 
 def confidence_reward(prediction: Prediction, target: BoxTarget) -> float:
     """How well the stated confidences say which boxes are right, in [-1, 1]: Brier's rule (Brier 1950), shifted.
 
-    A matched box of confidence c earns 1 - (1 - c)^2, an extra one loses c^2; the sum is divided by max(number of
-    truths, number of boxes). In expectation a box that is right with probability p brings 2pc - c^2, which c = p
-    maximises, and which is then never negative: stating the true probability is the best policy. A false box of
-    confidence 0 brings nothing, so extras cannot dilute the reward. A box without a stated confidence neither earns nor
-    loses. Without truth, an answer that gives no box that counts earns 1.
+    A matched box of confidence c earns 1 - (1 - c)^2, an extra one loses c^2; the sum is divided by the number of
+    truths (1 where there are none) and held at -1 or above. In expectation a box that is right with probability p
+    brings 2pc - c^2, which c = p maximises and which is then never negative: for a given number of truths, stating the
+    true probability is the best policy. The number of boxes is no divisor, so extras can dilute neither gain nor loss:
+    a false box of confidence 0 changes nothing. A box without a stated confidence neither earns nor loses. Without
+    truth, an answer that gives no box that counts earns 1.
     """
     matches, extras = compare(prediction.detections, target)
-    if not target.boxes and not extras:
+    truths = len(target.findable)
+    if not truths and not extras:
         return iou_reward(prediction, target)
     if not target.verified:
         return 0.0
     gain = sum(1.0 - (1.0 - item.confidence) ** 2 for item, _ in matches if item.confidence is not None)
     loss = sum(item.confidence**2 for item in extras if item.confidence is not None)
-    return (gain - loss) / max(len(target.boxes), len(matches) + len(extras))
+    return max((gain - loss) / max(truths, 1), -1.0)
 
 
 def region_iou_reward(prediction: Prediction, target: MaskTarget) -> float:
@@ -103,7 +106,7 @@ def compare(
     since every reward of a completion asks for the same one.
     """
     ordered = sorted(detections, key=_most_confident_first) if len(detections) > 1 else detections
-    matches = match_boxes([item.box for item in ordered], target.boxes, MATCH_IOU)
+    matches = match_boxes([item.box for item in ordered], target.findable, MATCH_IOU)
     matched = {match.prediction for match in matches}
     unmatched = [item for index, item in enumerate(ordered) if index not in matched]
     if unmatched and (target.crowd or not target.exhaustive):

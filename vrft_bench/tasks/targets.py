@@ -38,6 +38,12 @@ class BoxTarget:
     verified: bool = True
     kind: ClassVar[str] = "box"
 
+    @property
+    def findable(self) -> tuple[Box, ...]:
+        """The boxes that have an area. COCO holds a few without, which no prediction can ever overlap: they count as
+        missed in AP, as COCO has it, and for nothing in rewards."""
+        return tuple(box for box in self.boxes if box[2] > box[0] and box[3] > box[1])
+
 
 @dataclass(frozen=True, slots=True)
 class MaskTarget:
@@ -71,17 +77,17 @@ def target_from_json(value: Mapping[str, Any]) -> Target:
         case "box":
             return BoxTarget(
                 boxes=tuple(_box(box) for box in rest.get("boxes", ())),
-                areas=tuple(rest.get("areas", ())),
+                areas=tuple(float(area) for area in rest.get("areas", ())),
                 crowd=tuple(_box(box) for box in rest.get("crowd", ())),
-                crowd_areas=tuple(rest.get("crowd_areas", ())),
+                crowd_areas=tuple(float(area) for area in rest.get("crowd_areas", ())),
                 exhaustive=rest.get("exhaustive", True),
                 verified=rest.get("verified", True),
             )
         case "mask":
             return MaskTarget(
                 _box(rest["box"]),
-                tuple(tuple(polygon) for polygon in rest.get("polygons", ())),
-                tuple(tuple(polygon) for polygon in rest.get("ignore", ())),
+                tuple(tuple(map(float, polygon)) for polygon in rest.get("polygons", ())),
+                tuple(tuple(map(float, polygon)) for polygon in rest.get("ignore", ())),
             )
         case kind:
             raise UserError(f"unknown target kind {kind!r}", fix="valid kinds are class, box and mask")

@@ -22,13 +22,15 @@ import numpy as np
 
 from vrft_bench.tasks.base import BoxTarget, Dataset, Figure, MetricReport, Prediction, Sample
 from vrft_bench.tasks.metrics.average_precision import Floats, mean_defined
-from vrft_bench.tasks.metrics.category_figures import CategoryFigures, category_figures, joined
+from vrft_bench.tasks.metrics.category_figures import TIE_ORDERS, CategoryFigures, category_figures, joined
 from vrft_bench.tasks.metrics.outcome_table import ImageIds, OutcomeTable, category_batches, image_order
 from vrft_bench.tasks.metrics.outcomes import COCO_RULES, LVIS_RULES, outcome_of
 from vrft_bench.tasks.metrics.statistics import basic_interval
 
 REPLICATES = (100, 1000)
 """Fewest and most bootstrap replicates."""
+FEW_IMAGES = 30
+"""Below this many images, intervals are known to be too narrow (see ``statistics``)."""
 _BOOTSTRAP_WORK = 60_000_000
 """About how many detections, curve points and images all replicates together may touch: one or two seconds."""
 
@@ -110,7 +112,7 @@ class DetectionMetric:
             headline="ap",
             figures=figures,
             by_category=self._rows(found),
-            notes=tuple(self._notes(found, ties, drawn)),
+            notes=tuple(self._notes(found, ties, drawn, len(order))),
         )
 
     def _figure(self, ap: Floats, replicates: Floats) -> Figure:
@@ -135,7 +137,7 @@ class DetectionMetric:
             for index, name in enumerate(self._categories)
         }
 
-    def _notes(self, found: CategoryFigures, ties: tuple[float | None, ...], drawn: int) -> list[str]:
+    def _notes(self, found: CategoryFigures, ties: tuple[float | None, ...], drawn: int, images: int) -> list[str]:
         notes = []
         absent = list(compress(self._categories, np.isnan(found.values["ap"])))
         tied = list(compress(self._categories, found.tied))
@@ -144,11 +146,13 @@ class DetectionMetric:
         if self._without_confidence:
             share = self._without_confidence / self._boxes
             notes.append(f"{share:.1%} of the boxes state no confidence and count as confidence 1")
-        if tied and ties[0] is not None and ties[2] is not None:
+        if tied and ties[0] is not None and ties[2] is not None and ties[0] < ties[2]:
             notes.append(
-                f"equal scores in {_listed(tied)} are ranked by image id; other orders of the images give "
-                f"an AP from {ties[0]:.4f} to {ties[2]:.4f}"
+                f"equal scores in {_listed(tied)} are ranked by image id; {TIE_ORDERS} random orders of the images "
+                f"gave an AP from {ties[0]:.4f} to {ties[2]:.4f}"
             )
+        if 1 < images < FEW_IMAGES:
+            notes.append(f"{images} images are few: the intervals are narrower than they should be")
         if self._cut:
             notes.append(
                 f"{self._cut:,} boxes beyond the {self._rules.limit} most confident of an answer do not count for AP"
