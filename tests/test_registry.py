@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from vrft_bench.errors import UserError
-from vrft_bench.registry import BuiltIn, Registry, include
+from vrft_bench.registry import TASKS, BuiltIn, Registry, include
 from vrft_bench.tasks import get_task, select_tasks
+from vrft_bench.tasks.catalog.coco_fewshot import coco_fewshot
 
 
 def install(folder: Path, package: str, points: dict[str, str], code: str = "") -> None:
@@ -28,6 +29,13 @@ def registry() -> Registry[object]:
     return Registry(
         "thing", "vrft_bench.tests", {"one": BuiltIn("json:dumps", "the first"), "lvis_fewshot": BuiltIn("x:y", "")}
     )
+
+
+@pytest.fixture
+def own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    TASKS.names()
+    monkeypatch.setattr(TASKS, "_entries", dict(TASKS._entries))
 
 
 def test_a_built_in_is_imported_only_when_it_is_asked_for() -> None:
@@ -84,6 +92,41 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_hurts_nobody(
         registry.get("bad")
 
 
+def test_a_plugin_that_exits_at_import_is_listed_as_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: Registry[object]
+) -> None:
+    install(tmp_path, "quitter", {"quits": "quitter_code:value"}, "import sys\nsys.exit(7)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert [registry.broken(entry) for entry in registry if entry.name == "quits"] == ["it calls sys.exit(7)"]
+    with pytest.raises(UserError, match=r"package quitter does not import: it calls sys\.exit\(7\)"):
+        registry.get("quits")
+
+
+def fails() -> None:
+    raise LookupError("no such\nbenchmark")
+
+
+def exits() -> None:
+    sys.exit("no licence")
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (fails, "task 'theirs' from package theirs cannot be made: LookupError: no such benchmark"),
+        (exits, r"cannot be made: it calls sys\.exit\('no licence'\)"),
+        (dict, "task 'theirs' from package theirs returns an object of type dict, and no Task"),
+        (3, "task 'theirs' from package theirs is an object of type int, and no function"),
+        (coco_fewshot(), "is an object of type DetectionTask, and no function"),
+    ],
+)
+def test_a_plugin_that_gives_no_task_is_named(own_tasks: None, target: object, said: str) -> None:
+    TASKS.register("theirs", target, source="package theirs")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=said) as caught:
+        get_task("theirs")
+    assert "returns a Task" in (caught.value.fix or "")
+
+
 def test_registering_a_taken_name_is_an_error(registry: Registry[object]) -> None:
     registry.register("mine", 1, source="here")
     registry.register("mine", 1, source="here")
@@ -91,7 +134,7 @@ def test_registering_a_taken_name_is_an_error(registry: Registry[object]) -> Non
         registry.register("mine", 2, source="there")
 
 
-def test_a_file_can_be_included(tmp_path: Path) -> None:
+def test_a_file_can_be_included(tmp_path: Path, own_tasks: None) -> None:
     file = tmp_path / "mine.py"
     file.write_text(
         "from dataclasses import replace\n"
@@ -104,7 +147,14 @@ def test_a_file_can_be_included(tmp_path: Path) -> None:
     assert get_task("my_included_task").name == "my_included_task"
 
 
-@pytest.mark.parametrize(("code", "reason"), [("1 / 0", "ZeroDivisionError"), ("def broken(:", "SyntaxError")])
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("def broken(:", "SyntaxError"),
+        ("import sys\nsys.exit()", r"it calls sys\.exit\(None\)"),
+    ],
+)
 def test_a_file_that_fails_says_why(tmp_path: Path, code: str, reason: str) -> None:
     file = tmp_path / "bad.py"
     file.write_text(code)

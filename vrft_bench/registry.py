@@ -23,6 +23,9 @@ from vrft_bench.errors import UserError, did_you_mean
 
 T = TypeVar("T")
 
+PLUGIN_FAILURES = (Exception, SystemExit)
+"""What a plugin's own code may raise while it is imported or called: a script without a main guard calls sys.exit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -101,9 +104,9 @@ class Registry(Generic[T]):
             value: T = _resolve(entry.target)
         except UserError:
             raise
-        except Exception as error:
+        except PLUGIN_FAILURES as error:
             raise UserError(
-                f"{self.kind} {name!r} from {entry.source} does not import: {_reason(error)}",
+                f"{self.kind} {name!r} from {entry.source} does not import: {failure_reason(error)}",
                 fix=f"repair or uninstall what provides it ({entry.source})",
             ) from error
         return value
@@ -116,9 +119,14 @@ class Registry(Generic[T]):
             return None
         try:
             _resolve(entry.target)
-        except Exception as error:  # noqa: BLE001 - a listing must survive whatever a plugin does at import
-            return _reason(error)
+        except PLUGIN_FAILURES as error:
+            return failure_reason(error)
         return None
+
+    def source(self, name: str) -> str:
+        """Where the registered ``name`` came from, as messages say it: ``package my-tasks``."""
+        self._read_plugins()
+        return self._entries[name].source
 
     def match(self, pattern: str) -> list[str]:
         """Names that a glob such as ``*_fewshot`` matches, in declared order."""
@@ -154,8 +162,11 @@ def _caller_source(target: object) -> str:
     return f"module {module}"
 
 
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+def failure_reason(error: BaseException) -> str:
+    """What a plugin's failure says, in one line."""
+    if isinstance(error, SystemExit):
+        return f"it calls sys.exit({error.code!r})"
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _resolve(target: Any) -> Any:
@@ -189,9 +200,9 @@ def include(path: str | Path) -> None:
     except UserError:
         del sys.modules[name]
         raise
-    except Exception as error:
+    except PLUGIN_FAILURES as error:
         del sys.modules[name]
-        raise UserError(f"--include {str(path)!r} failed: {_reason(error)}", fix="repair the file") from error
+        raise UserError(f"--include {str(path)!r} failed: {failure_reason(error)}", fix="repair the file") from error
 
 
 def _catalog(family: str, *names_and_summaries: tuple[str, str]) -> dict[str, BuiltIn]:

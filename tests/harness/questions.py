@@ -7,9 +7,9 @@ The prompt, parser, rewards and metric are the real ones; there are no files to 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vrft_bench.harness.models.base import Completion, Request
 from vrft_bench.harness.models.mock import gold
@@ -38,6 +38,9 @@ class Questions(DetectionTask):
 
     size: int = 60
     extra: int = 0
+    rules: Literal["coco", "lvis"] = "coco"
+    frequency: Mapping[str, str] = field(default_factory=dict, hash=False)
+    is_sample: bool = False
 
     def load(self, spec: DataSpec) -> Dataset:
         return Dataset(
@@ -45,7 +48,9 @@ class Questions(DetectionTask):
             categories=CATEGORIES,
             samples=lambda: (question(index) for index in range(self.size)),
             unasked=lambda: (question(index) for index in range(self.size, self.size + self.extra)),
-            rules="coco",
+            is_sample=self.is_sample,
+            rules=self.rules,
+            frequency=self.frequency,
             ask=spec.ask or "all",
         )
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from vrft_bench.harness.answers import AnswerStats, AnswerTally
@@ -50,10 +48,3 @@ def test_means_do_not_depend_on_the_order_of_completions() -> None:
 
 def test_nothing_counted_has_no_mean() -> None:
     assert AnswerTally().stats().reward is None
-
-
-def test_what_is_stored_reads_back_equal() -> None:
-    tally = AnswerTally()
-    tally.add(Prediction(Status.OK, boxes_read=1, boxes_out_of_range=1), Score({"iou": 0.25}, 0.25), 1, 2)
-    stats = tally.stats()
-    assert AnswerStats.from_json(json.loads(json.dumps(stats.to_json()))) == stats

@@ -65,12 +65,81 @@ def test_an_unknown_field_names_the_nearest_one(tmp_path: Path) -> None:
         ({"top_p": 0}, "top_p = 0: input should be greater than 0"),
         ({"protocol": "lax"}, "protocol = 'lax': input should be 'strict' or 'paper'"),
         ({"samples": "many"}, "samples = 'many': input should be a valid integer"),
+        ({"limit": True}, "limit = True: input should be a valid integer"),
+        ({"limit": 3.0}, "limit = 3.0: input should be a valid integer"),
+        ({"seed": "3"}, "seed = '3': input should be a valid integer"),
+        ({"temperature": False}, "temperature = False: input should be a valid number"),
+        ({"temperature": float("inf")}, "temperature = inf: input should be a finite number"),
+        ({"temperature": float("nan")}, "temperature = nan: input should be a finite number"),
+        ({"max_failures": float("nan")}, "max_failures = nan: input should be a finite number"),
+        ({"fresh": 1}, "fresh = 1: input should be a valid boolean"),
+        ({"model": ""}, "model = '': it is empty"),
+        ({"data": " "}, "data = ' ': it is empty"),
+        ({"split": ""}, "split = '': it is empty"),
+        ({"categories": ""}, "categories = '': it names nothing"),
+        ({"categories": " , "}, "categories = ' , ': it names nothing"),
+        ({"sample_id": ["a", ""]}, "sample_id = ['a', '']: it names nothing"),
+        ({"model_args": {"x": float("nan")}}, "model_args = {'x': nan}: it cannot be written as JSON"),
+        ({"model_args": {"x": {1}}}, "model_args = {'x': {1}}: it cannot be written as JSON"),
+        ({"model": "mock/constant:\udcff"}, "it cannot be written as JSON in UTF-8"),
+        ({"data": "\udcff"}, "it cannot be written as JSON in UTF-8"),
     ],
 )
 def test_a_value_out_of_range_names_the_field_and_the_value(fields: dict[str, object], said: str) -> None:
     with pytest.raises(UserError) as caught:
         make_config(fields)
     assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "fix"),
+    [
+        ({"limit": 0}, "limit takes a whole number of at least 1 (only the first so many samples)"),
+        ({"top_p": 2.0}, "top_p takes a number above 0 and at most 1 (nucleus sampling"),
+        ({"fresh": "yes"}, "fresh takes true or false ("),
+        ({"model": ""}, "model: the model as backend/name"),
+        ({"limit": 0, "nope": 1}, "(only the first so many samples); valid fields are task, model"),
+    ],
+)
+def test_the_fix_says_what_is_valid(fields: dict[str, object], fix: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make_config(fields)
+    assert fix in (caught.value.fix or "")
+
+
+def test_a_whole_number_is_a_number() -> None:
+    assert make_config({"temperature": 1, "max_failures": 0}).temperature == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("task: a\ntasks: b\n", "'task' and 'tasks' are one field, and both are given"),
+        ("max-tokens: 3\nmax_tokens: 4\n", "'max-tokens' and 'max_tokens' are one field"),
+        ("1: x\n", "the key 1 is not text"),
+        ("config: {1: x}\n", "the key 1 is not text"),
+        ("limit: true\n", "limit = True: input should be a valid integer"),
+        ("temperature: .inf\n", "temperature = inf: input should be a finite number"),
+    ],
+)
+def test_a_yaml_value_that_is_another_than_meant_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    for read in (load_config, lambda path: merge(read_config_file(path), {"seed": 1}, source=str(path))):
+        with pytest.raises(UserError) as caught:
+            read(tmp_path / "c.yaml")
+        assert f"in {tmp_path / 'c.yaml'}: {said}" in caught.value.message
+
+
+def test_paths_are_recorded_so_that_they_hold_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = make_config({"data": "d", "include": "p.py", "ask": "file:maps/m.json", "images": "/i"})
+    whole = config.with_absolute_paths()
+    assert (whole.data, whole.images, whole.annotations) == (tmp_path / "d", Path("/i"), None)
+    assert whole.output_dir == tmp_path / "results"
+    assert whole.include == [str(tmp_path / "p.py")]
+    assert whole.ask == f"file:{tmp_path}/maps/m.json"
+    assert config.model_copy(update={"ask": "all"}).with_absolute_paths().ask == "all"
+    assert whole.with_absolute_paths() == whole
 
 
 @pytest.mark.parametrize(

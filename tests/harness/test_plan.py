@@ -9,7 +9,8 @@ import pytest
 
 from vrft_bench.errors import UserError
 from vrft_bench.harness.config import RunConfig
-from vrft_bench.harness.plan import RunPlan, differences, fingerprint, make_plan, resolve_profile
+from vrft_bench.harness.identity import differences, fingerprint
+from vrft_bench.harness.plan import RunPlan, make_plan, resolve_profile
 from vrft_bench.tasks.base import BoxTarget
 from vrft_bench.tasks.profiles import ABS_ORIGINAL, QWEN2_VL
 
@@ -35,6 +36,9 @@ def test_everything_that_can_change_a_score_changes_the_fingerprint(
 ) -> None:
     plugin = tmp_path / "plugin.py"
     plugin.write_text("# a plugin\n")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "plugin.py").write_text("# another of the same name\n")
+    twins = [str(plugin), str(tmp_path / "other" / "plugin.py")]
     plans = {
         "as it is": plan_of(questions, config()),
         "version": plan_of(replace(questions, version="2"), config()),
@@ -44,6 +48,12 @@ def test_everything_that_can_change_a_score_changes_the_fingerprint(
         "profile": plan_of(questions, config(), QWEN2_VL),
         "pixels": plan_of(questions, config(), replace(QWEN2_VL, max_pixels=401_408)),
         "include": plan_of(questions, config(include=str(plugin))),
+        "include two of one name": plan_of(questions, config(include=twins)),
+        "include in another order": plan_of(questions, config(include=twins[::-1])),
+        "groups": plan_of(replace(questions, groups={"novel": ("cat",)}), config()),
+        "other groups": plan_of(replace(questions, groups={"novel": ("dog",)}), config()),
+        "rules": plan_of(replace(questions, rules="lvis"), config()),
+        "frequency": plan_of(replace(questions, frequency={"cat": "r"}), config()),
         **{
             name: plan_of(questions, config(**{name: value}))
             for name, value in {
@@ -54,6 +64,30 @@ def test_everything_that_can_change_a_score_changes_the_fingerprint(
     }  # fmt: skip
     marks = {name: mark(plan) for name, plan in plans.items()} | {"model": mark(plans["as it is"], "other")}
     assert len(set(marks.values())) == len(marks)
+
+
+def test_an_included_file_is_known_by_name_and_content_wherever_it_lies(
+    questions: Any, config: MakeConfig, tmp_path: Path
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "plugin.py").write_text("# a plugin\n")
+    plan = plan_of(questions, config(include=f"{tmp_path}/a/plugin.py,{tmp_path}/b/../a/plugin.py"))
+    assert [part["name"] for part in plan.identity({})["include"]] == ["plugin.py"], "a file that is named twice"
+    assert mark(plan) == mark(plan_of(questions, config(include=f"{tmp_path}/b/plugin.py")))
+
+
+def test_the_groups_of_the_data_that_is_read_identify_a_run(questions: Any, config: MakeConfig) -> None:
+    task = replace(questions, groups={"novel": ("cat",)}, sample_groups={"novel": ("dog",)})
+    assert plan_of(task, config()).identity({})["task"]["groups"] == {"novel": ["cat"]}
+    sample = replace(task, is_sample=True)
+    assert plan_of(sample, config()).identity({})["task"]["groups"] == {"novel": ["dog"]}
+
+
+def test_where_an_ask_map_lies_is_no_part_of_the_identity(questions: Any, config: MakeConfig) -> None:
+    plan = plan_of(questions, config(ask="file:/somewhere/map.json"))
+    assert plan.identity({})["data"]["ask"] == "file:"
+    assert mark(plan) == mark(plan_of(questions, config(ask="file:elsewhere.json")))
 
 
 @pytest.mark.parametrize("changed", ["id", "target", "fields", "width", "file size", "file name"])

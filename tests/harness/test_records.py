@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -56,16 +57,56 @@ def test_a_torn_tail_longer_than_one_read_is_cut_off(tmp_path: Path) -> None:
     assert [record["id"] for record in read_records(path)] == ["a", "b"]
 
 
+def changed(**fields: object) -> bytes:
+    record = {**answer("x"), **fields}
+    return json.dumps({key: value for key, value in record.items() if value is not ...}).encode() + b"\n"
+
+
 @pytest.mark.parametrize(
-    "damage", [b"{not json}\n", b"\x00\x00\x00\n", b"[1, 2]\n", b'{"id": "a"}\n', b"\n", b"\xff\n"]
+    ("damage", "said"),
+    [
+        (b"{not json}\n", "it is not JSON"),
+        (changed()[:20] + b"\n", "it is not JSON"),
+        (b"\x00\x00\x00\n", "it is not JSON"),
+        (b"\xff\n", "it is not JSON"),
+        (b"\n", "it is not JSON"),
+        (b"[" * 100_000 + b"\n", "it is not JSON"),
+        (b"[1, 2]\n", "it is no JSON object"),
+        (b'{"id": "a"}\n', "it has no 'n'"),
+        (changed(id=3), "its 'id' is 3"),
+        (changed(n=True), "its 'n' is True"),
+        (changed(n=-1), "its 'n' is -1"),
+        (changed(text=...), "it has no 'text'"),
+        (changed(text=["x"]), r"its 'text' is \['x'\]"),
+        (changed(finish_reason=...), "it has no 'finish_reason'"),
+        (changed(error=None), "its 'error' is None"),
+        (changed(prompt_tokens="9"), "its 'prompt_tokens' is '9'"),
+        (changed(seconds=float("nan")), "NaN is no JSON number"),
+        (changed(image_sha256=1), "its 'image_sha256' is 1"),
+        (changed(processed=3), "its 'processed' is 3"),
+        (changed(processed=[3]), r"its 'processed' is \[3\], and no width and height"),
+        (changed(processed=[0, 28]), "and no width and height"),
+        (changed(processed=[10**400, 28]), "and no width and height"),
+        (changed(processed=["28", 28]), "and no width and height"),
+    ],
 )
-def test_a_damaged_line_is_an_error_that_names_its_number(tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_line_is_an_error_that_names_its_number_and_what_is_wrong(
+    tmp_path: Path, damage: bytes, said: str
+) -> None:
     path = tmp_path / "samples.jsonl"
     write(path, answer("a"), answer("b"))
     first, second = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + damage + second)
-    with pytest.raises(DataError, match="line 2: damaged"):
+    with pytest.raises(DataError, match=f"line 2: damaged, .*{said}") as caught:
         list(read_records(path))
+    assert str(path) in caught.value.message
+
+
+def test_a_place_without_a_file_of_records_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+        list(read_records(tmp_path))
+    with pytest.raises(DataError, match="cannot be written: Is a directory"):
+        RecordWriter(tmp_path)
 
 
 def test_a_failed_record_is_superseded_by_a_later_one(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_rescoring_an_unchanged_run_changes_no_figure_no_score_and_no_text(quest
     assert again.answers == result.answers
     assert {name: (result.folder / name).read_bytes() for name in before} == before
     assert [entry["changes"] for entry in read_manifest(result.folder).rescored] == [[]]
+    assert read_result(result.folder, again.manifest).answers == result.answers
     assert read_result(result.folder, again.manifest).report == result.report
 
 
@@ -52,6 +53,56 @@ def test_damaged_metrics_are_mended_by_rescoring(questions: Any, config: MakeCon
     assert f"vrft-bench score {result.folder}" in (caught.value.fix or "")
     rescore(result.folder)
     assert read_result(result.folder, result.manifest).report == result.report
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "said"),
+    [
+        (("report",), None, "report: input should be"),
+        (("report", "figures"), [], "report.figures: input should be"),
+        (("report", "figures", "ap"), {"value": "high"}, "report.figures.ap.value: input should be a valid number"),
+        (("report", "headline"), "map", "report.headline: there is no figure 'map'"),
+        (("report", "by_category", "cat"), 3, "report.by_category.cat: input should be"),
+        (("answers", "completions"), "all", "answers.completions: input should be a valid integer"),
+        (("answers", "status"), ..., "answers.status: field required"),
+    ],
+)
+def test_metrics_that_were_edited_by_hand_are_a_data_error_that_names_the_place(
+    questions: Any, config: MakeConfig, where: tuple[str, ...], value: object, said: str
+) -> None:
+    result = evaluate(questions, mock_backend("gold", {}), config())
+    written = part = json.loads((result.folder / METRICS).read_text())
+    for key in where[:-1]:
+        part = part[key]
+    part[where[-1]] = value
+    if value is ...:
+        del part[where[-1]]
+    (result.folder / METRICS).write_text(json.dumps(written))
+    with pytest.raises(DataError, match=r"metrics\.json is missing or damaged") as caught:
+        read_result(result.folder, result.manifest)
+    assert said in caught.value.message
+
+
+def test_a_file_of_a_run_stands_for_its_folder(questions: Any, config: MakeConfig, tmp_path: Path) -> None:
+    result = evaluate(questions, mock_backend("gold", {}), config())
+    assert rescore(result.folder / "run.json").folder == result.folder
+    assert rescore(result.folder / SAMPLES).folder == result.folder
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(DataError, match=f"{tmp_path} is not a run"):
+        rescore(tmp_path / "notes.txt")
+
+
+def test_a_run_json_that_contradicts_itself_is_neither_resumed_nor_scored(questions: Any, config: MakeConfig) -> None:
+    result = evaluate(questions, mock_backend("gold", {}), config())
+    path = result.folder / "run.json"
+    written = json.loads(path.read_text())
+    written["status"], written["identity"]["task"]["version"] = "interrupted", "2"
+    path.write_text(json.dumps(written))
+    for act in (lambda: evaluate(questions, mock_backend("gold", {}), config()), lambda: rescore(result.folder)):
+        with pytest.raises(DataError, match=r"run\.json is damaged or of another version: fingerprint is"):
+            act()
+    assert evaluate(questions, mock_backend("gold", {}), config(fresh=True)).status == "complete"
+    assert evaluate(questions, mock_backend("gold", {}), config()).reused
 
 
 def test_scores_follow_a_changed_task_and_the_text_stays(
@@ -84,6 +135,33 @@ def test_changed_data_are_refused_and_with_leave_no_text_is_lost(
     assert again.answers.completions == 50
     assert "10 stored completions belong to no sample of this data: kept, not scored" in again.answers.notes
     assert len(records(result.folder)) == 60
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"groups": {"novel": ("cat",)}}, r"task\.groups\.novel: None there, \['cat'\] here"),
+        ({"rules": "lvis"}, r"data\.rules: 'coco' there, 'lvis' here"),
+        ({"frequency": {"cat": "r"}}, r"data\.frequency\.cat: None there, 'r' here"),
+    ],
+)
+def test_what_the_figures_depend_on_beside_the_samples_is_compared_too(
+    questions: Any, config: MakeConfig, install: Callable[..., None], changes: dict[str, Any], said: str
+) -> None:
+    result = evaluate(questions, mock_backend("gold", {}), config())
+    install(**changes)
+    with pytest.raises(UserError, match=said):
+        rescore(result.folder)
+
+
+def test_a_changed_plugin_is_a_change(questions: Any, config: MakeConfig, tmp_path: Path) -> None:
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text("# a plugin\n")
+    result = evaluate(questions, mock_backend("gold", {}), config(include=str(plugin)))
+    rescore(result.folder)
+    plugin.write_text("# another\n")
+    with pytest.raises(UserError, match="the files that --include names have changed"):
+        rescore(result.folder)
 
 
 def test_missing_data_are_a_data_error(questions: Any, config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,8 @@ def test_run_json_says_what_ran_and_names_no_machine_or_user(questions: Any, ans
     assert written["config"]["seed"] == 5
     assert written["config"]["task"] == ["questions"]
     assert written["config"]["fresh"] is False
-    assert written["identity"]["task"] == {"name": "questions", "version": "1", "protocol": "strict", "weights": {}}
+    task = {"name": "questions", "version": "1", "protocol": "strict", "weights": {}, "groups": {}}
+    assert written["identity"]["task"] == task
     assert written["identity"]["model"] == {"name": "answers"}
     assert len(written["sessions"]) == 1
     assert not is_locked(result.folder)

@@ -48,11 +48,6 @@ class AnswerStats:
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "out_of_range_share": self.out_of_range_share}
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> AnswerStats:
-        rest = {key: item for key, item in value.items() if key != "out_of_range_share"}
-        return cls(**{**rest, "notes": tuple(rest.get("notes", ()))})
-
 
 @dataclass(slots=True)
 class AnswerTally:

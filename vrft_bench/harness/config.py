@@ -10,7 +10,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -20,12 +20,15 @@ from vrft_bench.tasks.base import DataSpec, ProtocolName
 
 _ALIASES = {"tasks": "task", "n": "samples"}
 _LISTS = ("task", "categories", "sample_id", "include")
+_PATHS = ("data", "annotations", "images", "output_dir")
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+_TEXTS = ("model", "profile", "split", "ask", *_PATHS)
 
 
 class RunConfig(BaseModel):
     """The choices of one ``vrft-bench run``. A field's description is also the help text of its flag."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     task: list[str] = Field(default=[], description="Tasks to run: names, globs or groups.")
     model: str = Field(default="hf/tiny", description="The model as backend/name, e.g. hf/PATH, mock/gold.")
@@ -46,17 +49,25 @@ class RunConfig(BaseModel):
     )
     annotations: Path | None = Field(default=None, description="Annotation file of the generic tasks.")
     images: Path | None = Field(default=None, description="Image folder of the generic tasks.")
-    limit: int | None = Field(default=None, ge=1, description="Only the first so many samples.")
+    limit: int | None = Field(default=None, strict=True, ge=1, description="Only the first so many samples.")
     sample_id: list[str] = Field(default=[], description="Only the samples with these ids.")
-    samples: int = Field(default=1, ge=1, description="Completions per sample.")
-    temperature: float = Field(default=0.0, ge=0.0, description="Sampling temperature; 0 is greedy.")
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0, description="Nucleus sampling: the probability mass kept.")
-    max_tokens: int = Field(default=1024, ge=1, description="Longest completion, in tokens.")
-    seed: int = Field(default=0, description="Seed of everything random in the run.")
+    samples: int = Field(default=1, strict=True, ge=1, description="Completions per sample.")
+    temperature: float = Field(default=0.0, strict=True, ge=0.0, description="Sampling temperature; 0 is greedy.")
+    top_p: float = Field(
+        default=1.0, strict=True, gt=0.0, le=1.0, description="Nucleus sampling: the probability mass kept."
+    )
+    max_tokens: int = Field(default=1024, strict=True, ge=1, description="Longest completion, in tokens.")
+    seed: int = Field(default=0, strict=True, description="Seed of everything random in the run.")
     output_dir: Path = Field(default=Path("results"), description="Where run folders go, or one run folder to resume.")
-    fresh: bool = Field(default=False, description="Start a new run even where a finished or a partial one is there.")
+    fresh: bool = Field(
+        default=False, strict=True, description="Start a new run even where a finished or a partial one is there."
+    )
     max_failures: float = Field(
-        default=0.05, ge=0.0, le=1.0, description="Share of failed samples above which the run stops as failed."
+        default=0.05,
+        strict=True,
+        ge=0.0,
+        le=1.0,
+        description="Share of failed samples above which the run stops as failed.",
     )
     include: list[str] = Field(default=[], description="Python files that register tasks, models or profiles.")
 
@@ -64,7 +75,39 @@ class RunConfig(BaseModel):
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         """A plain string is a comma list, as on the command line; a list is taken as it is."""
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()] or [""]
+        if isinstance(value, list) and any(isinstance(part, str) and not part.strip() for part in value):
+            raise ValueError("it names nothing")
+        return value
+
+    @field_validator(*_TEXTS, mode="before")
+    @classmethod
+    def _refuse_empty(cls, value: Any) -> Any:
+        """An empty path would mean the working directory, and nobody means that by it."""
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("it is empty")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _refuse_what_run_json_cannot_hold(cls, value: Any) -> Any:
+        """Bytes that are no UTF-8 reach Python as half surrogate pairs; a backend's arguments may be anything."""
+        try:
+            json.dumps(value, allow_nan=False, ensure_ascii=False, default=_path_text).encode()
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"it cannot be written as JSON in UTF-8 ({error})") from None
+        return value
+
+    def with_absolute_paths(self) -> RunConfig:
+        """The same choices for a process that works in another folder."""
+        changed: dict[str, Any] = {
+            name: path.absolute() for name in _PATHS if isinstance(path := getattr(self, name), Path)
+        }
+        changed["include"] = [str(Path(file).expanduser().absolute()) for file in self.include]
+        if self.ask is not None and self.ask.startswith("file:"):
+            changed["ask"] = f"file:{Path(self.ask.removeprefix('file:')).expanduser().absolute()}"
+        return self.model_copy(update=changed)
 
     def data_spec(self) -> DataSpec:
         """The part that says which data the run is about."""
@@ -77,9 +120,8 @@ class RunConfig(BaseModel):
 
 def make_config(values: Mapping[str, Any], *, source: str = "the command line") -> RunConfig:
     """A validated config. Raises :class:`UserError` that names the field, what was given and what is valid."""
-    named = {_field_name(key): value for key, value in values.items()}
     try:
-        return RunConfig.model_validate(named)
+        return RunConfig.model_validate(_by_field(values, source))
     except ValidationError as error:
         raise _explain(error, source) from None
 
@@ -111,17 +153,29 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
     return value
 
 
-def merge(base: Mapping[str, Any] | RunConfig, flags: Mapping[str, Any]) -> RunConfig:
+def merge(
+    base: Mapping[str, Any] | RunConfig, flags: Mapping[str, Any], *, source: str = "the command line"
+) -> RunConfig:
     """``base`` (a config, or what :func:`read_config_file` gave) with the explicitly given ``flags`` on top."""
-    values = base.model_dump(exclude_unset=True) if isinstance(base, RunConfig) else dict(base)
-    lower = {_field_name(key): value for key, value in values.items()}
-    upper = {_field_name(key): value for key, value in flags.items()}
-    return make_config({**lower, **upper}, source="the config file and the command line")
+    values = base.model_dump(exclude_unset=True) if isinstance(base, RunConfig) else base
+    return make_config({**_by_field(values, source), **_by_field(flags, source)}, source=source)
 
 
-def _field_name(key: str) -> str:
-    name = key.replace("-", "_")
-    return _ALIASES.get(name, name)
+def _by_field(values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """``values`` under their fields' names: ``max-tokens`` is ``max_tokens``, and ``tasks`` is ``task``."""
+    given: dict[str, str] = {}
+    for key in values:
+        if not isinstance(key, str):
+            raise UserError(f"in {source}: the key {key!r} is not text", fix="write one field per line, as `limit: 5`")
+        name = key.replace("-", "_")
+        name = _ALIASES.get(name, name)
+        if name in given:
+            raise UserError(
+                f"in {source}: {given[name]!r} and {key!r} are one field, and both are given",
+                fix=f"leave out one of them, and write the other as {name!r}",
+            )
+        given[name] = key
+    return {name: values[key] for name, key in given.items()}
 
 
 def _parse(file: Path) -> Any:
@@ -142,17 +196,50 @@ def _parse(file: Path) -> Any:
             raise UserError(f"{file}: unknown kind of config file {suffix!r}", fix="use .yaml, .toml or .json")
 
 
+def validation_lines(error: ValidationError) -> list[str]:
+    """What pydantic found, a line per place: ``config.limit: input should be a valid integer``."""
+    return [
+        ".".join(str(part) for part in item["loc"]) + (": " if item["loc"] else "") + _lowered(item["msg"])
+        for item in error.errors()
+    ]
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
 def _explain(error: ValidationError, source: str) -> UserError:
-    problems = []
+    problems, fixes = [], {}
     for item in error.errors():
         field = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             problems.append(f"unknown field {field!r}{did_you_mean(field, RunConfig.model_fields)}")
+            fixes["fields"] = f"valid fields are {', '.join(RunConfig.model_fields)}"
         else:
-            problems.append(f"{field} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
-    return UserError(
-        f"in {source}: " + "; ".join(problems),
-        fix=f"valid fields are {', '.join(RunConfig.model_fields)}"
-        if any(item["type"] == "extra_forbidden" for item in error.errors())
-        else "correct the value",
-    )
+            said = _lowered(item["msg"].removeprefix("Value error, "))
+            problems.append(f"{field} = {item['input']!r}: {said}")
+            fixes[field] = _valid(str(item["loc"][0]))
+    return UserError(f"in {source}: " + "; ".join(problems), fix="; ".join(fixes.values()))
+
+
+def _valid(name: str) -> str:
+    """What a field takes: ``limit takes a whole number of at least 1 (only the first so many samples)``."""
+    field = RunConfig.model_fields[name]
+    about = _lowered((field.description or "").rstrip("."))
+    types = get_args(field.annotation) or (field.annotation,)
+    kind = next((word for kind, word in _KINDS.items() if kind in types), None)
+    if kind is None:
+        return f"{name}: {about}"
+    bounds = [
+        f"{sign} {bound:g}"
+        for sign, key in (("of at least", "ge"), ("above", "gt"), ("at most", "le"))
+        for rule in field.metadata
+        if (bound := getattr(rule, key, None)) is not None
+    ]
+    return f"{name} takes {' '.join([kind, ' and '.join(bounds)]).strip()} ({about})"
+
+
+def _path_text(value: Any) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no type of JSON")

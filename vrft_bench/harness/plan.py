@@ -1,4 +1,4 @@
-"""What a run is about to do, and its identity: the content that a score depends on, as a fingerprint.
+"""What a run is about to do, and the content that identifies it.
 
 A plan walks the dataset once to count and hash what is selected, keeping none of it; the run walks it again to ask.
 """
@@ -17,12 +17,12 @@ import numpy as np
 
 from vrft_bench.errors import UserError, did_you_mean
 from vrft_bench.harness.config import RunConfig
+from vrft_bench.harness.identity import canonical
 from vrft_bench.harness.models.base import Backend
 from vrft_bench.registry import PROFILES
 from vrft_bench.tasks.base import Dataset, ImageRef, Sample, Task, target_to_json
 from vrft_bench.tasks.coordinates import ModelProfile
-
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str).encode
+from vrft_bench.tasks.detection import DetectionTask
 
 
 @dataclass(frozen=True)
@@ -69,21 +69,24 @@ class RunPlan:
                 "version": self.task.version,
                 "protocol": self.task.protocol,
                 "weights": dict(self.task.weights),
+                "groups": _groups(self.task, self.dataset),
             },
             "data": {
                 "kind": self.data_kind,
                 "split": self.dataset.split,
-                "ask": self.dataset.ask,
+                "rules": self.dataset.rules,
+                "ask": _ask(self.dataset),
                 "categories": list(self.dataset.categories),
+                "frequency": dict(self.dataset.frequency),
                 "samples": self.survey.samples,
                 "sha256": self.survey.sha256,
             },
             "profile": self.profile.to_json(),
             "sampling": self.config.sampling().to_json(),
             "model": dict(model),
-            "include": {Path(path).name: _file_sha256(path) for path in self.config.include},
+            "include": _included(self.config),
         }
-        stored: dict[str, Any] = json.loads(_encode(parts))  # tuples become lists, as they will be read back
+        stored: dict[str, Any] = json.loads(canonical(parts))  # tuples become lists, as they will be read back
         return stored
 
 
@@ -106,23 +109,6 @@ def resolve_profile(config: RunConfig, backend: Backend) -> ModelProfile:
             fix=f"say which convention it speaks: --profile {' | '.join(PROFILES.names())}",
         )
     return profile
-
-
-def fingerprint(identity: Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical JSON of the parts."""
-    return hashlib.sha256(_encode(identity).encode()).hexdigest()
-
-
-def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Which parts differ, as lines like ``sampling.temperature: 0.0 there, 1.0 here``."""
-    lines: list[str] = []
-    for key in [*there, *(key for key in here if key not in there)]:
-        old, new = there.get(key), here.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            lines += differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            lines.append(f"{prefix}{key}: {_short(old)} there, {_short(new)} here")
-    return lines
 
 
 def selected(dataset: Dataset, config: RunConfig) -> Iterator[Sample]:
@@ -157,10 +143,12 @@ def _survey(task: Task, dataset: Dataset, profile: ModelProfile, config: RunConf
             target_to_json(sample.target),
             [image.path.name if image.path else None, image.width, image.height, file_size(image)],
         ]
-        digest.update(_encode(content).encode())
+        digest.update(canonical(content).encode())
     for sample in _unasked(dataset, config):
-        digest.update(_encode(["unasked", sample.id, target_to_json(sample.target)]).encode())
-    if missing and config.limit is None:
+        digest.update(canonical(["unasked", sample.id, target_to_json(sample.target)]).encode())
+    if missing and config.limit is not None:  # the limit may have ended the walk before them
+        missing -= {sample.id for sample in dataset.samples() if sample.id in missing}
+    if missing:
         raise _unknown_id(dataset, min(missing))
     if not ids:
         raise UserError("no sample is selected", fix="widen --sample-id, --limit, --categories or --split")
@@ -197,10 +185,20 @@ def _unknown_id(dataset: Dataset, given: str) -> UserError:
     )
 
 
-def _file_sha256(path: str | Path) -> str:
-    return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+def _groups(task: Task, dataset: Dataset) -> dict[str, list[str]]:
+    """The sets of categories that get figures of their own."""
+    if not isinstance(task, DetectionTask):
+        return {}
+    groups = task.sample_groups if dataset.is_sample else task.groups
+    return {name: list(members) for name, members in groups.items()}
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _ask(dataset: Dataset) -> str | None:
+    """The ask rule. Of a map only that there is one: where it lies changes nothing, and what it asks is in the hash."""
+    return "file:" if dataset.ask is not None and dataset.ask.startswith("file:") else dataset.ask
+
+
+def _included(config: RunConfig) -> list[dict[str, str]]:
+    """Name and content of every included file, in the order in which they are run. A file is run once."""
+    files = dict.fromkeys(Path(path).expanduser().resolve() for path in config.include)
+    return [{"name": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} for file in files]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,13 +27,33 @@ Key = tuple[str, int]
 SYNC_SECONDS = 5.0
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
+_Types = Mapping[str, tuple[type, ...]]
+_NUMBER = (int, float)
+_KEY: _Types = {"id": (str,), "n": (int,)}
+_ANSWER: _Types = {**_KEY, "text": (str,), "finish_reason": (str,)}
+_FAILURE: _Types = {**_KEY, "error": (str,)}
+_OPTIONAL: _Types = {
+    "prompt_tokens": _NUMBER,
+    "completion_tokens": _NUMBER,
+    "seconds": _NUMBER,
+    "image_sha256": (str,),
+    "processed": (list,),
+}
+_LARGEST_SIDE = 1e9
+
 
 class RecordWriter:
     """Appends records to ``path``. A record is in the file when :meth:`append` returns, and synced within seconds."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be written: {error.strerror}",
+                fix="make it a file that can be written, or start anew with --fresh",
+            ) from error
         self._size = _end_of_last_line(self._descriptor)
         self._synced = time.monotonic()
         if os.fstat(self._descriptor).st_size != self._size:
@@ -125,25 +145,58 @@ def disk_error(path: Path, error: OSError) -> PartialRunError:
 
 def _lines(path: Path) -> Iterator[tuple[int, int, Record]]:
     """(line number, offset, record) of every whole line."""
-    if not path.exists():
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
         return
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", fix="make it a file that can be read") from error
     offset = 0
-    with path.open("rb") as file:
+    with file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
             try:
-                record = json.loads(line)
-                whole = isinstance(record["id"], str) and isinstance(record["n"], int)
-            except (ValueError, TypeError, KeyError):
-                whole = False
-            if not whole:
+                record = _decode(line.decode())
+                flaw = _flaw(record)
+            except (ValueError, RecursionError) as error:
+                flaw = f"it is not JSON ({error})"
+            if flaw is not None:
                 raise DataError(
-                    f"{path}, line {number}: damaged, it is not a record of a completion",
+                    f"{path}, line {number}: damaged, it is not a record of a completion: {flaw}",
                     fix="delete that line and repeat the command (it is asked again), or start anew with --fresh",
                 )
             yield number, offset, record
             offset += len(line)
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+_decode = json.JSONDecoder(parse_constant=_no_number).decode
+
+
+def _flaw(record: Any) -> str | None:
+    """Why ``record`` is none, or ``None``. Predictions and scores are not looked at: they are made from the text."""
+    if not isinstance(record, dict):
+        return "it is no JSON object"
+    for key, kinds in (_FAILURE if "error" in record else _ANSWER).items():
+        if key not in record:
+            return f"it has no {key!r}"
+        if type(record[key]) not in kinds:  # not isinstance: true is no number
+            return f"its {key!r} is {record[key]!r:.60}"
+    for key, kinds in _OPTIONAL.items():
+        if key in record and type(record[key]) not in kinds:
+            return f"its {key!r} is {record[key]!r:.60}"
+    if record["n"] < 0:
+        return f"its 'n' is {record['n']}"
+    size = record.get("processed")
+    if size is not None and (
+        len(size) != 2 or not all(type(side) in _NUMBER and 1 <= side < _LARGEST_SIDE for side in size)
+    ):
+        return f"its 'processed' is {size!r:.60}, and no width and height"
+    return None
 
 
 def _end_of_last_line(descriptor: int, chunk: int = 1 << 16) -> int:

@@ -10,25 +10,26 @@ import contextlib
 from pathlib import Path
 
 from vrft_bench.errors import UserError
+from vrft_bench.harness.identity import differences
 from vrft_bench.harness.plan import RunPlan, make_plan
 from vrft_bench.harness.progress import Progress, SilentProgress
 from vrft_bench.harness.records import Key, RecordIndex, RecordWriter, disk_error
 from vrft_bench.harness.results import RunResult
 from vrft_bench.harness.scoring import Scorer
-from vrft_bench.harness.store import SAMPLES, Manifest, RunStore, read_manifest, utc_now, versions
+from vrft_bench.harness.store import SAMPLES, Manifest, RunStore, containing_run, read_manifest, utc_now, versions
 from vrft_bench.registry import include
 from vrft_bench.tasks import get_task
 from vrft_bench.tasks.coordinates import ModelProfile
 
 
 def rescore(folder: str | Path, *, allow_changed: bool = False, progress: Progress | None = None) -> RunResult:
-    """Score the run in ``folder`` again; its data must be there.
+    """Score the run in ``folder`` (which may be named by a file in it) again; its data must be there.
 
     Raises :class:`UserError` when the task's version or the data is not the run's, unless ``allow_changed``. A run
     that did not end is scored over what it has, and a note says so.
     """
     progress = progress or SilentProgress()
-    folder = Path(folder)
+    folder = containing_run(Path(folder))
     manifest = read_manifest(folder)
     config = manifest.config
     for file in config.include:
@@ -105,8 +106,9 @@ def _rewrite(
 
 
 def _changes(manifest: Manifest, plan: RunPlan) -> list[str]:
-    """How the task and the data differ from those that the run was made with."""
-    task, data = manifest.identity["task"], manifest.identity["data"]
+    """How the task, the data and the plugins differ from those that the run was made with."""
+    there, here = manifest.identity, plan.identity({})
+    task, data = there["task"], there["data"]
     changes = []
     if task["version"] != plan.task.version:
         changes.append(f"task version {task['version']} there, {plan.task.version} here")
@@ -115,4 +117,10 @@ def _changes(manifest: Manifest, plan: RunPlan) -> list[str]:
             f"data hash {data['sha256'][:12]} ({data['samples']} samples) there, "
             f"{plan.survey.sha256[:12]} ({plan.survey.samples} samples) here"
         )
+    said = {"version", "sha256", "samples"}
+    for part in ("task", "data"):
+        old, new = ({key: item for key, item in parts[part].items() if key not in said} for parts in (there, here))
+        changes += differences(old, new, f"{part}.")
+    if there["include"] != here["include"]:
+        changes.append("the files that --include names have changed")
     return changes

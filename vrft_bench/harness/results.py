@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from vrft_bench.errors import DataError
 from vrft_bench.harness.answers import AnswerStats
+from vrft_bench.harness.config import validation_lines
 from vrft_bench.harness.store import METRICS, Manifest, RunStatus
-from vrft_bench.tasks.base import Figure, MetricReport
+from vrft_bench.tasks.base import MetricReport
 
 
 @dataclass(frozen=True)
@@ -40,33 +41,27 @@ class RunResult:
         }
 
 
+class _Stored(BaseModel):
+    """What is read of ``metrics.json``; the rest of it is for people."""
+
+    report: MetricReport
+    answers: AnswerStats
+
+
 def read_result(folder: Path, manifest: Manifest, *, reused: bool = False) -> RunResult:
     """The stored result of a run. Raises :class:`DataError` where ``metrics.json`` is missing or damaged."""
     path = folder / METRICS
     try:
-        value = json.loads(path.read_bytes())
-        return RunResult(
-            folder, manifest, report_from_json(value["report"]), AnswerStats.from_json(value["answers"]), reused
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} is missing or damaged ({type(error).__name__})",
-            fix=f"compute it anew from the stored completions: vrft-bench score {folder}",
-        ) from None
-
-
-def report_from_json(value: Mapping[str, Any]) -> MetricReport:
-    """The inverse of ``MetricReport.to_json``."""
-    return MetricReport(
-        headline=value["headline"],
-        figures={name: _figure(item) for name, item in value["figures"].items()},
-        by_category={
-            name: {key: _figure(item) if isinstance(item, dict) else item for key, item in row.items()}
-            for name, row in value["by_category"].items()
-        },
-        notes=tuple(value["notes"]),
+        stored = _Stored.model_validate_json(path.read_bytes())
+    except OSError as error:
+        why = error.strerror or str(error)
+    except ValidationError as error:
+        why = "; ".join(validation_lines(error)[:3])
+    else:
+        if stored.report.headline in stored.report.figures:
+            return RunResult(folder, manifest, stored.report, stored.answers, reused)
+        why = f"report.headline: there is no figure {stored.report.headline!r}"
+    raise DataError(
+        f"{path} is missing or damaged: {why}",
+        fix=f"compute it anew from the stored completions: vrft-bench score {folder}",
     )
-
-
-def _figure(value: Mapping[str, float | None]) -> Figure:
-    return Figure(value["value"], value["low"], value["high"])

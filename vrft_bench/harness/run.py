@@ -16,8 +16,9 @@ from types import FrameType
 
 from vrft_bench.errors import BackendError, PartialRunError, RunInterrupted, UserError
 from vrft_bench.harness.config import RunConfig
+from vrft_bench.harness.identity import fingerprint
 from vrft_bench.harness.models.base import Backend, Completion, Request
-from vrft_bench.harness.plan import RunPlan, fingerprint, make_plan, resolve_profile
+from vrft_bench.harness.plan import RunPlan, make_plan, resolve_profile
 from vrft_bench.harness.progress import Progress, SilentProgress
 from vrft_bench.harness.records import Key
 from vrft_bench.harness.results import RunResult, read_result
@@ -36,7 +37,12 @@ from vrft_bench.tasks.base import Sample, Task
 
 
 def evaluate(task: Task, backend: Backend, config: RunConfig, *, progress: Progress | None = None) -> RunResult:
-    """Run ``task`` on ``backend``, or take up the run where an earlier process left it, or return its stored result.
+    """Plan ``task`` and carry it out (see :func:`carry_out`)."""
+    return carry_out(make_plan(task, resolve_profile(config, backend), config), backend, progress=progress)
+
+
+def carry_out(plan: RunPlan, backend: Backend, *, progress: Progress | None = None) -> RunResult:
+    """Run ``plan`` on ``backend``, or take up the run where an earlier process left it, or return its stored result.
 
     The caller closes the backend, which may serve several tasks. Raises
 
@@ -47,7 +53,7 @@ def evaluate(task: Task, backend: Backend, config: RunConfig, *, progress: Progr
     Whatever is raised, everything finished is on disk, and the same call goes on from there.
     """
     progress = progress or SilentProgress()
-    plan = make_plan(task, resolve_profile(config, backend), config)
+    config = plan.config
     identity = plan.identity(backend.identity())
     print_of_run = fingerprint(identity)
     if config.fresh and (config.output_dir / MANIFEST).is_file():
@@ -61,7 +67,7 @@ def evaluate(task: Task, backend: Backend, config: RunConfig, *, progress: Progr
         progress.note(f"finished already{failed}, shown from {folder}; --fresh runs it anew")
         return read_result(folder, manifest, reused=True)
     if folder is None:
-        manifest = _new_manifest(plan, config, identity, print_of_run)
+        manifest = _new_manifest(plan, identity, print_of_run)
         store = RunStore.create(run_folder(config, plan.task.name, print_of_run), manifest)
     else:
         store = RunStore(folder)
@@ -221,8 +227,8 @@ def _sigterm_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
 
 
-def _new_manifest(plan: RunPlan, config: RunConfig, identity: dict[str, object], print_of_run: str) -> Manifest:
-    now = utc_now()
+def _new_manifest(plan: RunPlan, identity: dict[str, object], print_of_run: str) -> Manifest:
+    now, config = utc_now(), plan.config
     return Manifest(
         task=plan.task.name,
         model=config.model,
@@ -233,6 +239,6 @@ def _new_manifest(plan: RunPlan, config: RunConfig, identity: dict[str, object],
         completions=plan.completions,
         created=now,
         updated=now,
-        # --fresh is an order for one moment: the recorded config describes the run, and may be run again
-        config=config.model_copy(update={"task": [plan.task.name], "fresh": False}),
+        # --fresh is an order for one moment: the recorded config describes the run, and may be run again from anywhere
+        config=config.with_absolute_paths().model_copy(update={"task": [plan.task.name], "fresh": False}),
     )

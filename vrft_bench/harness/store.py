@@ -12,13 +12,15 @@ was killed.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.metadata
 import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -28,9 +30,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from vrft_bench import __version__
 from vrft_bench.errors import DataError, UserError
-from vrft_bench.harness.config import RunConfig
-from vrft_bench.harness.plan import differences
+from vrft_bench.harness.config import RunConfig, validation_lines
+from vrft_bench.harness.identity import differences, fingerprint
 from vrft_bench.harness.records import Record, RecordIndex, RecordWriter, disk_error
+from vrft_bench.tasks.coordinates import ModelProfile
 
 RunStatus = Literal["running", "complete", "failed", "interrupted"]
 MANIFEST, SAMPLES, METRICS, LOCK = "run.json", "samples.jsonl", "metrics.json", ".lock"
@@ -72,6 +75,29 @@ class Manifest(BaseModel):
     config: RunConfig
 
 
+class _TaskPart(BaseModel):
+    name: str
+    version: str
+    protocol: str
+
+
+class _DataPart(BaseModel):
+    kind: str
+    samples: int
+    sha256: str
+
+
+class _Identity(BaseModel):
+    """What is read of a manifest's ``identity``; it holds more."""
+
+    task: _TaskPart
+    data: _DataPart
+    profile: ModelProfile
+    sampling: dict[str, Any]
+    model: dict[str, Any]
+    include: list[Any]
+
+
 class RunStore:
     """A run's folder, held by this process from construction to :meth:`close`."""
 
@@ -87,10 +113,23 @@ class RunStore:
 
     @classmethod
     def create(cls, folder: Path, manifest: Manifest) -> RunStore:
-        """A new run in ``folder``, which does not exist yet; a name in use gets a number."""
-        folder = _make_folder(folder)
-        write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
-        return cls(folder)
+        """A new run in ``folder``, which does not exist yet; a name in use gets a number.
+
+        Where that fails, no folder is left that was not there before.
+        """
+        parents = [parent for parent in folder.parents if not parent.exists()]
+        made = None
+        try:
+            made = _make_folder(folder)
+            write_json(made / MANIFEST, manifest.model_dump(mode="json"))
+            return cls(made)
+        except BaseException:
+            if made is not None:
+                shutil.rmtree(made, ignore_errors=True)
+            for parent in parents:  # the innermost first; one that another process uses by now is not empty
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
+            raise
 
     def begin_session(self) -> None:
         """Record that this process starts to work on the run."""
@@ -157,26 +196,41 @@ def find_run(config: RunConfig, task: str, fingerprint: str, identity: Mapping[s
     return next((path.parent for path in candidates if read_manifest(path.parent).fingerprint == fingerprint), None)
 
 
+def containing_run(path: Path) -> Path:
+    """The run's folder that ``path`` means: the folder itself, or that of a file in it such as ``run.json``."""
+    return path.parent if path.is_file() else path
+
+
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a run. Raises :class:`DataError` where there is none or it is damaged."""
+    """The manifest of a run. Raises :class:`DataError` where there is none, or one that no run can have written."""
     path = folder / MANIFEST
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        manifest = Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise DataError(
             f"{folder} is not a run: it has no {MANIFEST}", fix="give the folder that a run printed as its last line"
         ) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", fix="make it a file that can be read") from None
     except ValidationError as error:
-        where = ", ".join(".".join(str(part) for part in item["loc"]) or item["msg"] for item in error.errors()[:3])
-        raise DataError(f"{path} is damaged or of another version: {where}", fix="run again with --fresh") from None
+        raise _damaged(path, validation_lines(error)) from None
+    if contradictions := _contradictions(manifest):
+        raise _damaged(path, contradictions)
+    return manifest
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a live process works on the run."""
+    """Whether a live process works on the run. Leaves the folder as it is, and may look at one that is read-only."""
     try:
-        os.close(_lock(folder))
-    except UserError:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    finally:
+        os.close(descriptor)
     return False
 
 
@@ -206,9 +260,11 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
-        raise disk_error(path, error) from error
+        if isinstance(error, OSError):
+            raise disk_error(path, error) from error
+        raise
 
 
 def model_slug(model: str) -> str:
@@ -222,6 +278,40 @@ def model_slug(model: str) -> str:
 
 def _parent(config: RunConfig, task: str) -> Path:
     return config.output_dir / task / model_slug(config.model)
+
+
+def _damaged(path: Path, lines: Sequence[str]) -> DataError:
+    return DataError(
+        f"{path} is damaged or of another version: {'; '.join(lines[:3])}",
+        fix="put back what the run has written, or run again with --fresh",
+    )
+
+
+def _contradictions(manifest: Manifest) -> list[str]:
+    """Where a manifest does not agree with its own identity, as one that was edited by hand."""
+    config = manifest.config
+    try:
+        identity = _Identity.model_validate(manifest.identity)
+    except ValidationError as error:
+        return [f"identity.{line}" for line in validation_lines(error)]
+    except UserError as error:  # a profile that no image could be converted with
+        return [f"identity.profile: {error.message}"]
+    task, data = identity.task, identity.data
+    claims = {
+        "fingerprint": (manifest.fingerprint, fingerprint(manifest.identity)),
+        "task": (manifest.task, task.name),
+        "data": (manifest.data, data.kind),
+        "samples": (manifest.samples, data.samples),
+        "completions": (manifest.completions, data.samples * config.samples),
+        "config.task": (config.task, [task.name]),
+        "config.protocol": (config.protocol, task.protocol),
+        **{f"config.{key}": (value, identity.sampling.get(key)) for key, value in config.sampling().to_json().items()},
+    }
+    return [
+        f"{name} is {stated!r}, and {recorded!r} by its identity"
+        for name, (stated, recorded) in claims.items()
+        if stated != recorded
+    ]
 
 
 def _make_folder(folder: Path) -> Path:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from vrft_bench.errors import UserError, did_you_mean
-from vrft_bench.registry import TASK_GROUPS, TASKS
+from vrft_bench.registry import PLUGIN_FAILURES, TASK_GROUPS, TASKS, failure_reason
 from vrft_bench.tasks.base import ProtocolName, Task
 
 __all__ = ["TASK_GROUPS", "get_task", "select_tasks"]
@@ -14,10 +15,23 @@ __all__ = ["TASK_GROUPS", "get_task", "select_tasks"]
 def get_task(name: str, protocol: ProtocolName = "strict") -> Task:
     """The task registered as ``name``, under the rules of ``protocol``.
 
-    Raises :class:`~vrft_bench.errors.UserError` for an unknown name or a protocol that the task does not have.
+    Raises :class:`~vrft_bench.errors.UserError` for an unknown name, for a protocol that the task does not have, and
+    for a plugin that does not give a task.
     """
-    task: Task = TASKS.get(name)().under(protocol)
-    return task
+    factory: Any = TASKS.get(name)
+    owner = f"task {name!r} from {TASKS.source(name)}"
+    fix = "repair the plugin: it registers a function without arguments that returns a Task"
+    if not callable(factory):
+        raise UserError(f"{owner} is an object of type {type(factory).__name__}, and no function", fix=fix)
+    try:
+        task = factory()
+    except UserError:
+        raise
+    except PLUGIN_FAILURES as error:
+        raise UserError(f"{owner} cannot be made: {failure_reason(error)}", fix=fix) from error
+    if not isinstance(task, Task):
+        raise UserError(f"{owner} returns an object of type {type(task).__name__}, and no Task", fix=fix)
+    return task.under(protocol)
 
 
 def select_tasks(wanted: Iterable[str]) -> list[str]:

@@ -5,37 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pytest
 
 from vrft_bench.harness.cli.app import arguments, main
+from vrft_bench.tasks import get_task
+from vrft_bench.tasks.base import DataSpec
 
 pytestmark = pytest.mark.usefixtures("sample_cache")
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Run the command in an empty folder; returns exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("VRFT_BENCH_DATA", raising=False)
-
-    def call(*argv: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["vrft-bench", *argv])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return Outcome(int(stop.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 def test_run_is_the_default_verb_and_underscores_parse() -> None:
@@ -46,7 +25,7 @@ def test_run_is_the_default_verb_and_underscores_parse() -> None:
     assert arguments(["run", "--", "--a_b"]) == ["run", "--", "--a_b"]
 
 
-def test_a_run_prints_a_table_and_ends_with_its_folder(cli: Callable[..., Outcome]) -> None:
+def test_a_run_prints_a_table_and_ends_with_its_folder(cli: Any) -> None:
     outcome = cli("--task", "coco_fewshot", "--model", "mock/gold", "--plain")
     assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()
@@ -60,7 +39,7 @@ def test_a_run_prints_a_table_and_ends_with_its_folder(cli: Callable[..., Outcom
     assert {file.name for file in folder.iterdir()} >= {"run.json", "samples.jsonl", "metrics.json"}
 
 
-def test_json_is_one_line_per_run_and_repeating_reuses_the_run(cli: Callable[..., Outcome]) -> None:
+def test_json_is_one_line_per_run_and_repeating_reuses_the_run(cli: Any) -> None:
     command = ("run", "-t", "lisa_grounding,classification", "-m", "mock/noisy", "-L", "30", "--json")
     first = [json.loads(line) for line in cli(*command).out.splitlines()]
     assert [run["task"] for run in first] == ["lisa_grounding", "classification"]
@@ -73,14 +52,14 @@ def test_json_is_one_line_per_run_and_repeating_reuses_the_run(cli: Callable[...
     assert [run["report"] for run in fresh] == [run["report"] for run in first]
 
 
-def test_score_gives_the_same_figures_without_a_model(cli: Callable[..., Outcome]) -> None:
+def test_score_gives_the_same_figures_without_a_model(cli: Any) -> None:
     run = json.loads(cli("-t", "lvis_fewshot", "-m", "mock/noisy", "--json").out)
     scored = json.loads(cli("score", run["folder"], "--json").out)
     assert scored["report"] == run["report"]
     assert scored["answers"] == run["answers"]
 
 
-def test_a_dry_run_tells_and_leaves_nothing_behind(cli: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_a_dry_run_tells_and_leaves_nothing_behind(cli: Any, tmp_path: Path) -> None:
     outcome = cli("-t", "lvis_fewshot", "-m", "mock/gold", "--dry-run")
     assert outcome.code == 0
     for word in ("questions", "fingerprint", "abs_original", "greedy", "Find every"):
@@ -88,8 +67,37 @@ def test_a_dry_run_tells_and_leaves_nothing_behind(cli: Callable[..., Outcome], 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_in_json_prints_a_line_of_json_per_task_and_nothing_else(cli: Any, tmp_path: Path) -> None:
+    outcome = cli("-t", "lvis_fewshot,lisa_grounding", "-m", "mock/gold", "--dry-run", "--json")
+    assert outcome.code == 0
+    views = [json.loads(line) for line in outcome.out.splitlines()]
+    assert [view["task"] for view in views] == ["lvis_fewshot", "lisa_grounding"]
+    assert views[0]["identity"]["model"] == {"name": "mock/gold"}
+    assert views[0]["first_question"]["prompt"].startswith("Find every")
+    assert views[0]["questions"] == views[0]["completions"] > 0
+    assert list(tmp_path.iterdir()) == []
+    run = json.loads(cli("-t", "lvis_fewshot", "-m", "mock/gold", "--json").out)
+    assert run["fingerprint"] == views[0]["fingerprint"]
+
+
+def test_a_category_that_is_named_twice_is_asked_once(cli: Any) -> None:
+    argv = ("-t", "coco_fewshot", "-m", "mock/gold", "--dry-run", "--json", "--categories")
+    view = json.loads(cli(*argv, "green square,red_circle,Red Circle,green square").out)
+    assert view["categories"] == ["green square", "red circle"]
+
+
+def test_sample_ids_beyond_the_limit_are_known(cli: Any) -> None:
+    argv = ("-t", "classification", "-m", "mock/gold", "--dry-run", "--json")
+    first = json.loads(cli(*argv, "-L", "1").out)["first_question"]["id"]
+    chosen = cli(*argv, "-L", "1", "--sample-id", "nope", "--sample-id", first)
+    assert chosen.code == 2
+    assert "unknown sample id 'nope'" in chosen.err
+    last = [sample.id for sample in get_task("classification").load(DataSpec()).samples()][-1]
+    assert json.loads(cli(*argv, "-L", "1", "--sample-id", last, "--sample-id", first).out)["questions"] == 1
+
+
 @pytest.mark.parametrize("task", ["coco_fewshot", "lvis_ovd", "classification", "lisa_grounding", "cars196_fewshot"])
-def test_show_goes_from_question_to_score(cli: Callable[..., Outcome], task: str) -> None:
+def test_show_goes_from_question_to_score(cli: Any, task: str) -> None:
     outcome = cli("show", task)
     assert outcome.code == 0, outcome.err
     for heading in ("prompt", "chat messages", "truth, in original pixels", "gold completion", "scores of the gold"):
@@ -98,14 +106,33 @@ def test_show_goes_from_question_to_score(cli: Callable[..., Outcome], task: str
     assert view["scores"]["total"] == len(view["scores"]) - 1
 
 
-def test_ls_runs_lists_what_ran(cli: Callable[..., Outcome]) -> None:
+def test_ls_runs_lists_what_ran(cli: Any) -> None:
     assert "no runs in results" in cli("ls", "runs").out
     folder = cli("-t", "lisa_grounding", "-m", "mock/gold", "-L", "5").out.splitlines()[-1]
     row = json.loads(cli("ls", "runs", "--json").out)[0]
     assert (row["run"], row["status"], row["data"], row["headline"]) == (folder, "complete", "sample", "miou 1.000")
+    assert row["done"] == "5/5"
+    assert "reason" not in cli("ls", "runs").out
+    (Path(folder) / "run.json").write_text("{")
+    outcome = cli("ls", "runs")
+    assert outcome.code == 0
+    assert "damaged" in outcome.out
+    assert "run.json is damaged or of another version: invalid JSON" in outcome.out
 
 
-def test_settings_come_from_a_file_and_flags_win(cli: Callable[..., Outcome], tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", ["raise SystemExit(3)", "1 / 0", "import no_such_module"])
+def test_ls_goes_on_after_a_file_that_cannot_be_included(cli: Any, tmp_path: Path, code: str) -> None:
+    (tmp_path / "bad.py").write_text(code)
+    outcome = cli("ls", "tasks", "--include", "bad.py", "--include", "absent.py", "--json")
+    assert outcome.code == 0, outcome.err
+    rows = {row["name"]: row["what"] for row in json.loads(outcome.out)}
+    assert "coco_fewshot" in rows
+    assert rows["bad.py"].startswith("BROKEN: --include 'bad.py' failed: ")
+    assert rows["absent.py"] == "BROKEN: --include 'absent.py': no such file"
+    assert cli("run", "-t", "coco_fewshot", "-m", "mock/gold", "--include", "bad.py").code == 2
+
+
+def test_settings_come_from_a_file_and_flags_win(cli: Any, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("task: lisa_grounding\nmodel: mock/gold\nlimit: 7\nseed: 3\n")
     run = json.loads(cli("-c", "run.yaml", "--limit", "4", "--json").out)
     record = json.loads((Path(run["folder"]) / "run.json").read_text())
@@ -133,13 +160,21 @@ def test_settings_come_from_a_file_and_flags_win(cli: Callable[..., Outcome], tm
         (("-t", "coco_fewshot", "-m", "mock/gold", "--data", "."), 3, ("instances_val2017.json", "cocodataset.org")),
         (("-t", "detection", "-m", "mock/gold", "--annotations", "no.json", "--images", "."), 3, ("no.json",)),
         (("-t", "coco_fewshot", "-m", "mock/gold", "-c", "absent.yaml"), 2, ("no such file",)),
-        (("-t", "coco_fewshot", "-m", "mock/gold", "--limit", "0"), 2, ("limit",)),
+        (("-t", "coco_fewshot", "-m", "mock/gold", "--limit", "0"), 2, ("limit takes a whole number of at least 1",)),
+        (("-t", "coco_fewshot", "-m", "mock/gold", "-L", "3", "--sample-id", "nope"), 2, ("unknown sample id 'nope'",)),
+        (("-t", "coco_fewshot", "-m", "mock/gold", "--temperature", "inf"), 2, ("temperature = inf", "finite number")),
+        (("-t", "coco_fewshot", "-m", "mock/gold", "--temperature", "nan"), 2, ("temperature = nan",)),
+        (("-t", "coco_fewshot", "-m", "mock/noisy", "-M", "jitter=1e999"), 2, ("cannot be written as JSON",)),
+        (("-t", "coco_fewshot", "-m", ""), 2, ("model = '': it is empty", "backend/name")),
+        (("-t", "coco_fewshot", "-m", "mock/gold", "--categories", ""), 2, ("categories = '': it names nothing",)),
+        (("-t", "coco_fewshot", "-m", "mock/gold", "--annotations", ""), 2, ("annotations = '': it is empty",)),
+        (("-t", "coco_fewshot", "-m", "mock/gold", "-o", ""), 2, ("output_dir = '': it is empty",)),
         (("score", "absent"), 3, ("absent",)),
         (("ls", "tusks"), 2, ("tasks",)),
     ],
 )
 def test_a_users_mistake_is_one_message_with_its_fix(
-    cli: Callable[..., Outcome], tmp_path: Path, argv: tuple[str, ...], code: int, words: tuple[str, ...]
+    cli: Any, tmp_path: Path, argv: tuple[str, ...], code: int, words: tuple[str, ...]
 ) -> None:
     outcome = cli(*(argv or ("run",)))
     assert outcome.code == code, outcome.err
@@ -149,7 +184,7 @@ def test_a_users_mistake_is_one_message_with_its_fix(
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_debug_shows_the_traceback(cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_shows_the_traceback(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from vrft_bench.errors import UserError
 
     monkeypatch.setattr(sys, "argv", ["vrft-bench", "-t", "nope", "--debug"])
@@ -163,7 +198,7 @@ class TestRealCoco:
     CATEGORIES = "toilet,bus,person"
 
     @pytest.mark.parametrize("split", ["val", "train"])
-    def test_gold_scores_ap_1(self, cli: Callable[..., Outcome], tinycoco: Path, split: str) -> None:
+    def test_gold_scores_ap_1(self, cli: Any, tinycoco: Path, split: str) -> None:
         outcome = cli(
             *("run", "--task", "coco_fewshot", "--data", str(tinycoco), "--model", "mock/gold"),
             *("--categories", self.CATEGORIES, "--split", split, "--json"),
@@ -175,7 +210,7 @@ class TestRealCoco:
         assert asked == dict.fromkeys(("toilet", "bus", "person"), 6 if split == "val" else 32)
 
     def test_noisy_scores_what_pycocotools_gives_for_the_same_boxes(
-        self, cli: Callable[..., Outcome], tinycoco: Path, tmp_path: Path
+        self, cli: Any, tinycoco: Path, tmp_path: Path
     ) -> None:
         import numpy as np
         from pycocotools.coco import COCO
@@ -210,7 +245,7 @@ class TestRealCoco:
             expected = np.mean(own[own > -1])
             assert run["report"]["by_category"][name]["ap"]["value"] == pytest.approx(expected, abs=1e-6)
 
-    def test_the_original_layout_is_read_too(self, cli: Callable[..., Outcome], tinycoco: Path, tmp_path: Path) -> None:
+    def test_the_original_layout_is_read_too(self, cli: Any, tinycoco: Path, tmp_path: Path) -> None:
         root = tmp_path / "coco"
         root.mkdir()
         (root / "annotations").symlink_to(tinycoco / "annotations")
@@ -221,7 +256,7 @@ class TestRealCoco:
         assert run["report"]["figures"]["ap"]["value"] == pytest.approx(1.0, abs=1e-12)
 
     def test_the_environment_variable_is_recorded(
-        self, cli: Callable[..., Outcome], tinycoco: Path, monkeypatch: pytest.MonkeyPatch
+        self, cli: Any, tinycoco: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("VRFT_BENCH_DATA", str(tinycoco))
         run = json.loads(cli("-t", "coco_fewshot", "-m", "mock/gold", "--categories", "person", "--json").out)

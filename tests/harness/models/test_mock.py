@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import shutil
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vrft_bench.errors import DataError, UserError
+from vrft_bench.errors import BackendError, DataError, UserError
 from vrft_bench.harness.config import RunConfig
 from vrft_bench.harness.models import load_backend
 from vrft_bench.harness.models.base import Request, Sampling
@@ -145,6 +147,25 @@ def test_replay_gives_texts_and_failures_of_an_earlier_run_again(
     assert again.answers == first.answers
     more = evaluate(questions, replay, config(samples=3, output_dir=tmp_path / "more", max_failures=1.0))
     assert more.answers.failures == 61
+
+
+def test_a_replay_is_known_by_the_records_that_it_replays(
+    questions: Any, answers: Any, config: MakeConfig, tmp_path: Path
+) -> None:
+    run = config(output_dir=tmp_path / "first")
+    with pytest.raises(BackendError):
+        evaluate(questions, answers({("3:cat", 0): BackendError("gone")}), run)
+    (folder,) = (tmp_path / "first").glob("*/*/*")
+    before = mock_backend(f"replay:{folder}", {}).identity()
+    assert before["samples_sha256"] == hashlib.sha256((folder / "samples.jsonl").read_bytes()).hexdigest()
+    evaluate(questions, answers(), run)
+    after = mock_backend(f"replay:{folder}/run.json", {}).identity()
+    assert after["run"] == before["run"]
+    assert after["samples_sha256"] != before["samples_sha256"]
+    assert after == mock_backend(f"replay:{shutil.copytree(folder, tmp_path / 'copy')}", {}).identity()
+    (folder / "samples.jsonl").unlink()
+    with pytest.raises(DataError, match=r"holds no answers: it has no samples\.jsonl"):
+        mock_backend(f"replay:{folder}", {})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,15 @@ def test_an_unreadable_image_is_left_to_the_run(pets: Path) -> None:
 def test_an_empty_class_is_noted(pets: Path) -> None:
     (pets / "pug").mkdir()
     assert load_class_folders(pets, "val").notes == ("no images in the class folders: pug",)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9/a.png", b"beagle/caf\xe9.png"])
+def test_a_name_that_is_no_text_is_refused(pets: Path, name: bytes) -> None:
+    path = pets / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (4, 4)).save(path)
+    with pytest.raises(DataError, match=r"'caf.udce9(\.png)?', which is no text"):
+        load_class_folders(pets, "val")
 
 
 def test_missing_and_empty_folders_are_refused(tmp_path: Path) -> None:

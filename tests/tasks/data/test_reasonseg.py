@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,8 @@ def test_one_missing_image_is_left_to_the_run(tmp_path: Path) -> None:
         ({"shapes": [3]}, "the shape 3 lacks a 'label'"),
         ({"shapes": [{"label": "t", "points": [[1, 2, 3]]}]}, "'points' that are not"),
         ({"shapes": [{"label": "t", "points": [[1, float("nan")]] * 3}]}, "'points' that are not"),
+        ({"shapes": [{"label": "t", "points": [[1, 10**400]] * 3}]}, "'points' that are not"),
+        ({"text": "the \ud800 cup"}, "has the instruction 'the .ud800 cup', which is no text"),
         ({"shapes": []}, "no annotation in .* has a target polygon"),
     ],
 )
@@ -112,4 +115,15 @@ def test_missing_things_are_refused(tmp_path: Path) -> None:
         load_reasonseg(tmp_path, "val")
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(DataError, match=r"a\.json is not JSON"):
+        load_reasonseg(tmp_path, "val")
+    (tmp_path / "a.json").unlink()
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(DataError, match=r"a\.json cannot be read: Is a directory"):
+        load_reasonseg(tmp_path, "val")
+
+
+def test_a_file_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    (tmp_path / "a.json").rename(tmp_path / os.fsdecode(b"caf\xe9.json"))
+    with pytest.raises(DataError, match=r"has the file 'caf.udce9\.json', which is no text"):
         load_reasonseg(tmp_path, "val")

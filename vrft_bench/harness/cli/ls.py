@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vrft_bench.harness.cli.printing import Column, print_table
+from vrft_bench.errors import UserError
+from vrft_bench.harness.cli.printing import Column, figure_text, print_table
 from vrft_bench.registry import MODELS, PROFILES, TASK_GROUPS, TASKS, TRAINERS, Registry, include
 
 
@@ -44,19 +45,28 @@ def ls(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # noqa: ARG001 - read by main
 ) -> None:
     """List tasks, models, profiles, trainers or runs."""
-    for file in include_files or ():
-        include(file)
-    rows = _runs(output_dir) if what is What.RUNS else _entries(_REGISTRIES[what])
+    broken = [row for file in include_files or () if (row := _included(file)) is not None]
+    rows = _runs(output_dir) if what is What.RUNS else [*_entries(_REGISTRIES[what]), *broken]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
     if not rows:
         typer.echo(f"no {what.value} in {output_dir}" if what is What.RUNS else f"no {what.value} yet")
         return
-    print_table([Column(name) for name in rows[0]], [list(row.values()) for row in rows], plain=plain)
+    columns = [name for name in rows[0] if any(row[name] for row in rows)]
+    print_table([Column(name) for name in columns], [[row[name] for name in columns] for row in rows], plain=plain)
     if what is What.TASKS:
         groups = [[f"{name} =", ", ".join(members)] for name, members in TASK_GROUPS.items()]
         print_table([Column("group"), Column("tasks")], groups, plain=plain)
+
+
+def _included(file: str) -> dict[str, str] | None:
+    """The row of a file that cannot be included; ``None`` for one that can."""
+    try:
+        include(file)
+    except UserError as error:
+        return {"name": Path(file).name, "what": f"BROKEN: {error.message}", "from": "--include"}
+    return None
 
 
 def _entries(registry: Registry[Any]) -> list[dict[str, str]]:
@@ -74,25 +84,19 @@ def _entries(registry: Registry[Any]) -> list[dict[str, str]]:
 
 
 def _runs(output_dir: Path) -> list[dict[str, str]]:
+    from vrft_bench.harness.listing import list_runs
+
     rows = []
-    for file in sorted(output_dir.glob("*/*/*/run.json")):
-        try:
-            record = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            rows.append({"run": str(file.parent), "status": f"unreadable: {error}", "data": "", "headline": ""})
-            continue
-        metrics = file.parent / "metrics.json"
-        headline = ""
-        if metrics.is_file():
-            report = json.loads(metrics.read_text())["report"]
-            value = report["figures"][report["headline"]]["value"]
-            headline = f"{report['headline']} {value:.3f}" if value is not None else f"{report['headline']} -"
+    for run in list_runs(output_dir):
+        report = run.report
         rows.append(
             {
-                "run": str(file.parent),
-                "status": str(record.get("status", "")),
-                "data": str(record.get("data", "")),
-                "headline": headline,
+                "run": str(run.folder),
+                "status": run.status,
+                "done": "" if run.completions is None else f"{run.done}/{run.completions}",
+                "data": run.data,
+                "headline": f"{report.headline} {figure_text(report.figures[report.headline])}" if report else "",
+                "reason": run.reason,
             }
         )
     return rows

@@ -11,10 +11,9 @@ from vrft_bench.harness.cli.printing import Column, figure_text, interval_text, 
 from vrft_bench.tasks.base import UNPARSABLE, Figure, MetricReport, Status
 
 if TYPE_CHECKING:
-    from vrft_bench.harness.config import RunConfig
     from vrft_bench.harness.models.base import Backend
+    from vrft_bench.harness.plan import RunPlan
     from vrft_bench.harness.results import RunResult
-    from vrft_bench.tasks.base import Task
 
 _HEADINGS = {
     "ap": "AP",
@@ -68,28 +67,42 @@ def result_json(result: RunResult) -> dict[str, Any]:
     return {**result.to_json(), "status": result.status, "reused": result.reused, "folder": str(result.folder)}
 
 
-def dry_run_text(task: Task, backend: Backend, config: RunConfig) -> str:
-    """What a run would do: the data, the questions, the model, the first prompt and the fingerprint."""
-    from vrft_bench.harness.plan import fingerprint, make_plan, resolve_profile
+def dry_run_json(plan: RunPlan, backend: Backend) -> dict[str, Any]:
+    """What ``--dry-run --json`` prints of a run: the data, the questions, the model, the first prompt, the identity."""
+    from vrft_bench.harness.identity import fingerprint
 
-    plan = make_plan(task, resolve_profile(config, backend), config)
     identity = plan.identity(backend.identity())
     first = next(iter(plan.walk()))
-    sampling = config.sampling()
-    decoding = "greedy" if sampling.temperature == 0 else f"temperature {sampling.temperature}, top-p {sampling.top_p}"
+    return {
+        "task": plan.task.name,
+        "model": plan.config.model,
+        "data": plan.data_kind,
+        "split": plan.dataset.split,
+        "ask": plan.dataset.ask,
+        "categories": list(plan.dataset.categories),
+        "questions": plan.survey.samples,
+        "completions": plan.completions,
+        "fingerprint": fingerprint(identity),
+        "identity": identity,
+        "first_question": {"id": first.id, "prompt": plan.task.prompt(first, plan.profile)},
+    }
+
+
+def dry_run_text(view: dict[str, Any]) -> str:
+    """:func:`dry_run_json` for people."""
+    identity, first = view["identity"], view["first_question"]
+    task, profile, sampling = identity["task"], identity["profile"], identity["sampling"]
+    heat = f"temperature {sampling['temperature']}, top-p {sampling['top_p']}" if sampling["temperature"] else "greedy"
     rows = [
-        ("task", f"{task.name} version {task.version}, protocol {task.protocol}"),
-        (
-            "data",
-            f"{plan.data_kind}, split {plan.dataset.split}" + (f", ask {plan.dataset.ask}" if plan.dataset.ask else ""),
-        ),
-        ("categories", ", ".join(plan.dataset.categories) or "-"),
-        ("questions", f"{plan.survey.samples} x {sampling.n} completion(s) = {plan.completions}"),
-        ("model", f"{config.model} {json.dumps(dict(backend.identity()), default=str)[:200]}"),
-        ("profile", f"{plan.profile.name} ({plan.profile.convention})"),
-        ("decoding", f"{decoding}, at most {sampling.max_tokens} tokens, seed {sampling.seed}"),
-        ("fingerprint", fingerprint(identity)),
-        ("first question", f"{first.id}\n{task.prompt(first, plan.profile)}"),
+        ("task", f"{task['name']} version {task['version']}, protocol {task['protocol']}"),
+        ("data", f"{view['data']}, split {view['split']}" + (f", ask {view['ask']}" if view["ask"] else "")),
+        ("categories", ", ".join(view["categories"]) or "-"),
+        ("questions", f"{view['questions']} x {sampling['n']} completion(s) = {view['completions']}"),
+        ("model", f"{view['model']} {json.dumps(identity['model'])[:200]}"),
+        ("profile", f"{profile['name']} ({profile['convention']})"),
+        ("decoding", f"{heat}, at most {sampling['max_tokens']} tokens, seed {sampling['seed']}"),
+        ("fingerprint", view["fingerprint"]),
+        ("first question", f"{first['id']}\n{first['prompt']}"),
     ]
     return "\n".join(f"{name:<15}" + text.replace("\n", "\n" + " " * 15) for name, text in rows)
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vrft_bench.errors import UserError
+from vrft_bench.errors import RunInterrupted, UserError
+from vrft_bench.harness.cli.data_root import HELP_DATA, with_data_root
+
+if TYPE_CHECKING:
+    from vrft_bench.harness.config import RunConfig
+    from vrft_bench.harness.models.base import Backend
+    from vrft_bench.harness.plan import RunPlan
+    from vrft_bench.tasks.base import Task
 
 HELP_MODEL = "backend/name (hf/PATH_OR_ID, hf/tiny, mock/gold, ...) or the path of a checkpoint folder."
-DATA_VARIABLE = "VRFT_BENCH_DATA"
 
 
 def run(
@@ -29,16 +35,16 @@ def run(
         typer.Option(help="Coordinate profile (see `ls profiles`); default: what the checkpoint's config says."),
     ] = None,
     protocol: Annotated[str | None, typer.Option(help="strict (sound rules, the default) or paper.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help=f"Root of the real data (or ${DATA_VARIABLE}); default: embedded sample data.")
-    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="DIR", help=HELP_DATA)] = None,
     split: Annotated[str | None, typer.Option(help="Split of the data, such as val or train.")] = None,
     categories: Annotated[str | None, typer.Option(help="Only these categories, comma-separated.")] = None,
     ask: Annotated[
         str | None, typer.Option(help="Which categories to ask of an image: present, all, or file:MAP.json.")
     ] = None,
-    annotations: Annotated[Path | None, typer.Option(help="Your own COCO- or LVIS-format annotations.")] = None,
-    images: Annotated[Path | None, typer.Option(help="The image folder of your own data.")] = None,
+    annotations: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Your own COCO- or LVIS-format annotations.")
+    ] = None,
+    images: Annotated[str | None, typer.Option(metavar="DIR", help="The image folder of your own data.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-L", help="Only the first N questions.")] = None,
     sample_id: Annotated[
         list[str] | None, typer.Option("--sample-id", help="Only this question, by id; may be repeated.")
@@ -49,7 +55,7 @@ def run(
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Longest completion. Default: 1024.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     output_dir: Annotated[
-        Path | None, typer.Option("--output-dir", "-o", help="Where run folders go. Default: results.")
+        str | None, typer.Option("--output-dir", "-o", metavar="DIR", help="Where run folders go. Default: results.")
     ] = None,
     fresh: Annotated[
         bool | None, typer.Option("--fresh", help="A new run, even where this one is finished or can be resumed.")
@@ -69,11 +75,11 @@ def run(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # noqa: ARG001 - read by main
 ) -> None:
     """Evaluate a model on one or more tasks. Repeating a command resumes its run, or shows what it found."""
-    from vrft_bench.harness.cli.results import dry_run_text, print_result, result_json
-    from vrft_bench.harness.config import RunConfig, merge, read_config_file
+    from vrft_bench.harness.cli.results import dry_run_json, dry_run_text, print_result, result_json
+    from vrft_bench.harness.config import merge, read_config_file
     from vrft_bench.harness.models import load_backend
     from vrft_bench.harness.progress import make_progress
-    from vrft_bench.harness.run import evaluate
+    from vrft_bench.harness.run import carry_out
     from vrft_bench.registry import include as include_file
     from vrft_bench.tasks import get_task, select_tasks
 
@@ -85,7 +91,7 @@ def run(
         "protocol": protocol,
         "data": data,
         "split": split,
-        "categories": _split([categories] if categories else None),
+        "categories": categories,
         "ask": ask,
         "annotations": annotations,
         "images": images,
@@ -103,29 +109,71 @@ def run(
     }
     given = {name: value for name, value in flags.items() if value is not None}
     base = read_config_file(config) if config is not None else {}
-    if "data" not in {**base, **given} and os.environ.get(DATA_VARIABLE):
-        given["data"] = Path(os.environ[DATA_VARIABLE])
-    settings: RunConfig = merge(base, given)
+    settings = merge(base, given, source="the command line" if config is None else f"{config} and the command line")
     for file in settings.include:
         include_file(file)
     if not settings.task:
         raise UserError("no task is given", fix="say --task NAME; `vrft-bench ls tasks` lists them")
-    names = select_tasks(settings.task)
-    tasks = [get_task(name, settings.protocol) for name in names]
+    tasks = [get_task(name, settings.protocol) for name in select_tasks(settings.task)]
     backend = load_backend(settings.model, settings.model_args)
     try:
-        for one in tasks:
-            own = merge(settings, {"task": [one.name]})
-            if dry_run:
-                typer.echo(dry_run_text(one, backend, own))
-                continue
-            result = evaluate(one, backend, own, progress=make_progress(plain=plain or as_json))
-            if as_json:
-                typer.echo(json.dumps(result_json(result)))
+        plans = _plans(tasks, backend, settings)
+        if dry_run:
+            for plan in plans:
+                view = dry_run_json(plan, backend)
+                typer.echo(json.dumps(view) if as_json else dry_run_text(view))
+            return
+        outcomes: dict[str, UserError | None] = {}
+        for plan in plans:
+            try:
+                result = carry_out(plan, backend, progress=make_progress(plain=plain or as_json))
+            except UserError as error:
+                if len(plans) == 1:
+                    raise
+                outcomes[plan.task.name] = error
+                if isinstance(error, RunInterrupted):
+                    break
             else:
-                print_result(result, plain=plain)
+                outcomes[plan.task.name] = None
+                if as_json:
+                    typer.echo(json.dumps(result_json(result)))
+                else:
+                    print_result(result, plain=plain)
+        _raise_unfinished([plan.task.name for plan in plans], outcomes)
     finally:
         backend.close()
+
+
+def _plans(tasks: Sequence[Task], backend: Backend, settings: RunConfig) -> list[RunPlan]:
+    """A plan per task, made before anything is asked: what is wrong with the last one is said at once."""
+    from vrft_bench.harness.config import merge
+    from vrft_bench.harness.plan import make_plan, resolve_profile
+
+    plans = []
+    for task in tasks:
+        try:
+            own = with_data_root(merge(settings, {"task": [task.name]}), task)
+            plans.append(make_plan(task, resolve_profile(own, backend), own))
+        except UserError as error:
+            if len(tasks) > 1 and repr(task.name) not in error.message:
+                error.message = f"task {task.name!r}: {error.message}"
+            raise
+    return plans
+
+
+def _raise_unfinished(names: Sequence[str], outcomes: Mapping[str, UserError | None]) -> None:
+    """Raise for the tasks of one command that did not finish: a line for each, and the worst exit code."""
+    errors = [error for error in outcomes.values() if error is not None]
+    if not errors:
+        return
+    lines = [f"{name}: {' '.join(str(error).split())}" for name, error in outcomes.items() if error is not None]
+    lines += [f"{name}: not begun" for name in names if name not in outcomes]
+    summary = UserError(
+        f"{len(lines)} of {len(names)} tasks are not finished:" + "".join(f"\n  {line}" for line in lines),
+        fix="repeat the command: what is finished is shown, and the rest goes on where it stopped",
+    )
+    summary.exit_code = max(error.exit_code for error in errors)
+    raise summary from errors[0]
 
 
 def _split(values: list[str] | None) -> list[str] | None:

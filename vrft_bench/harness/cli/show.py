@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from vrft_bench.errors import UserError
-
-DATA_VARIABLE = "VRFT_BENCH_DATA"
+from vrft_bench.harness.cli.data_root import HELP_DATA, with_data_root
 
 
 def show(
@@ -21,14 +18,14 @@ def show(
     ] = None,
     profile: Annotated[str, typer.Option(help="Whose coordinates to speak (see `ls profiles`).")] = "qwen2-vl",
     protocol: Annotated[str, typer.Option(help="strict or paper.")] = "strict",
-    data: Annotated[
-        Path | None, typer.Option(help=f"Root of the real data (or ${DATA_VARIABLE}); default: embedded sample data.")
-    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="DIR", help=HELP_DATA)] = None,
     split: Annotated[str | None, typer.Option(help="Split of the data.")] = None,
     categories: Annotated[str | None, typer.Option(help="Only these categories, comma-separated.")] = None,
     ask: Annotated[str | None, typer.Option(help="present, all, or file:MAP.json.")] = None,
-    annotations: Annotated[Path | None, typer.Option(help="Your own COCO- or LVIS-format annotations.")] = None,
-    images: Annotated[Path | None, typer.Option(help="The image folder of your own data.")] = None,
+    annotations: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Your own COCO- or LVIS-format annotations.")
+    ] = None,
+    images: Annotated[str | None, typer.Option(metavar="DIR", help="The image folder of your own data.")] = None,
     include: Annotated[list[str] | None, typer.Option("--include", help="A Python file that registers more.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # noqa: ARG001 - read by main
@@ -38,16 +35,23 @@ def show(
     from vrft_bench.registry import PROFILES
     from vrft_bench.registry import include as include_file
     from vrft_bench.tasks import get_task
-    from vrft_bench.tasks.base import BoxTarget, DataSpec, target_to_json
+    from vrft_bench.tasks.base import BoxTarget, target_to_json
     from vrft_bench.tasks.coordinates import Frame
 
     for file in include or ():
         include_file(file)
-    if data is None and os.environ.get(DATA_VARIABLE):
-        data = Path(os.environ[DATA_VARIABLE])
-    chosen = get_task(task, make_config({"protocol": protocol}).protocol)
-    names = tuple(part.strip() for part in (categories or "").split(",") if part.strip())
-    dataset = chosen.load(DataSpec(data, split, names, ask, annotations, images))
+    flags = {
+        "protocol": protocol,
+        "data": data,
+        "split": split,
+        "categories": categories,
+        "ask": ask,
+        "annotations": annotations,
+        "images": images,
+    }
+    config = make_config({name: value for name, value in flags.items() if value is not None})
+    chosen = get_task(task, config.protocol)
+    dataset = chosen.load(with_data_root(config, chosen).data_spec())
     sample = next(
         (
             sample

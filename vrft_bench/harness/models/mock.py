@@ -6,13 +6,14 @@ coordinates of whatever profile the run has; by default pixels of the original i
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vrft_bench.errors import UserError, did_you_mean
+from vrft_bench.errors import DataError, UserError, did_you_mean
 from vrft_bench.harness.models.base import Backend, Completion, Request
 from vrft_bench.tasks.base import BoxTarget, ClassTarget, MaskTarget, Sample, Target
 from vrft_bench.tasks.coordinates import Box, ModelProfile
@@ -57,12 +58,14 @@ class TextMock:
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         for request in requests:
+            image = request.sample.image
             try:
+                request.profile.processed_size(image.width, image.height)  # no processor takes what this refuses
                 text = self._answer(request)
-            except UserError as error:  # an image that the profile's resize rule refuses
+            except UserError as error:
                 yield Completion(request.sample.id, request.n, "", "error", error=error.message)
             else:
-                yield Completion(request.sample.id, request.n, text, image_sha256=request.sample.image.sha256)
+                yield Completion(request.sample.id, request.n, text, image_sha256=image.sha256)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -140,16 +143,22 @@ class Noise:
 class ReplayMock:
     """Gives the texts of an earlier run again, each to the sample and n that it was for."""
 
-    def __init__(self, folder: Path) -> None:
-        from vrft_bench.harness.store import SAMPLES, read_manifest
+    def __init__(self, path: Path) -> None:
+        from vrft_bench.harness.store import SAMPLES, containing_run, read_manifest
 
+        folder = containing_run(path)
         manifest = read_manifest(folder)
         self._fingerprint = manifest.fingerprint
         self._profile = ModelProfile.from_json(manifest.identity["profile"])
         self._samples = folder / SAMPLES
+        if not self._samples.is_file():
+            raise DataError(f"{folder} holds no answers: it has no {SAMPLES}", fix="replay a run that has some")
 
     def identity(self) -> Mapping[str, Any]:
-        return {"name": "mock/replay", "run": self._fingerprint}
+        """The content of the records: a run that was stopped answers more once it has been resumed."""
+        with self._samples.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"name": "mock/replay", "run": self._fingerprint, "samples_sha256": digest}
 
     def profile(self) -> ModelProfile | None:
         return self._profile

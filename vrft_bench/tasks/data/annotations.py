@@ -17,12 +17,14 @@ from typing import Any, Literal
 from vrft_bench.errors import DataError
 from vrft_bench.tasks.base import BoxTarget
 from vrft_bench.tasks.coordinates import Box
-from vrft_bench.tasks.data.image_files import check_name
+from vrft_bench.tasks.data.image_files import check_name, check_text
 
 ABSENT = BoxTarget(())
 UNVERIFIED = BoxTarget((), verified=False)
 ImageId = int | str
 
+_LARGEST_SIDE = 10_000_000
+"""Of an image, in pixels. No image is larger; a number that is larger is a mistake."""
 _FORMAT_FIX = "give a COCO- or LVIS-format file: an object with the lists 'images', 'annotations' and 'categories'"
 
 
@@ -93,15 +95,16 @@ class Document:
             owner = f"{self.path}: annotation {row.get('id', f'number {position + 1}')!r}"
             image_id, category = row.get("image_id"), row.get("category_id")
             for key, value, valid in (("image_id", image_id, images), ("category_id", category, known)):
-                if not isinstance(value, (int, str)) or value not in valid:
+                if not isinstance(value, (int, str)) or isinstance(value, bool) or value not in valid:
                     raise DataError(
-                        f"{owner} has {key} {value!r}, which the file does not list",
+                        f"{owner} has {key} {value!r:.60}, which the file does not list",
                         fix=f"remove the annotation, or add the missing {key.removesuffix('_id')} entry",
                     )
             assert isinstance(image_id, (int, str))
             box, area = _box(row, owner)
+            is_crowd = _is_crowd(row, owner)
             if category in wanted:
-                lists.setdefault(image_id, {}).setdefault(category, _Boxes()).add(box, area, bool(row.get("iscrowd")))
+                lists.setdefault(image_id, {}).setdefault(category, _Boxes()).add(box, area, is_crowd)
         return {
             image_id: {category: boxes.target() for category, boxes in by_category.items()}
             for image_id, by_category in lists.items()
@@ -178,8 +181,9 @@ def _categories(rows: list[dict[str, Any]], path: Path) -> tuple[Category, ...]:
     found: dict[int, Category] = {}
     for row in rows:
         number, name = row.get("id"), row.get("name")
-        if not isinstance(number, int) or not isinstance(name, str) or not name:
-            raise DataError(f"{path}: the category {row} lacks an integer 'id' or a 'name'", fix=_FORMAT_FIX)
+        if not isinstance(number, int) or isinstance(number, bool) or not isinstance(name, str) or not name:
+            raise DataError(f"{path}: the category {row!r:.80} lacks an integer 'id' or a 'name'", fix=_FORMAT_FIX)
+        check_text(name, f"{path}: category {number} has the name")
         if number in found or any(name == other.name for other in found.values()):
             raise DataError(
                 f"{path}: the category {name!r} (id {number}) is listed twice",
@@ -194,6 +198,8 @@ def _image_id(row: dict[str, Any], path: Path) -> ImageId:
     image_id = row.get("id")
     if not isinstance(image_id, (int, str)) or isinstance(image_id, bool):
         raise DataError(f"{path}: an image has the id {image_id!r}", fix="image ids are integers or strings")
+    if isinstance(image_id, str):
+        check_text(image_id, f"{path}: an image has the id")
     return image_id
 
 
@@ -210,8 +216,11 @@ def _side(row: dict[str, Any], key: str, owner: str) -> int:
     value = row.get(key)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not isinstance(value, int) or value <= 0:
-        raise DataError(f"{owner} has the {key} {value!r}", fix=f"give its {key} in pixels, a positive integer")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _LARGEST_SIDE:
+        raise DataError(
+            f"{owner} has the {key} {value!r:.60}",
+            fix=f"give its {key} in pixels, an integer from 1 to {_LARGEST_SIDE:,}",
+        )
     return value
 
 
@@ -233,23 +242,31 @@ def _ids(row: dict[str, Any], key: str, owner: str) -> list[int]:
     return value
 
 
+def _is_crowd(row: dict[str, Any], owner: str) -> bool:
+    """``iscrowd``, which LVIS does not have."""
+    value = row.get("iscrowd", 0)
+    if not isinstance(value, int) or value not in (0, 1):
+        raise DataError(f"{owner} has iscrowd {value!r:.60}", fix="iscrowd is 0 or 1, or left out")
+    return bool(value)
+
+
 def _box(row: dict[str, Any], owner: str) -> tuple[Box, float]:
     """The annotation's box as xyxy and its area. The file's ``bbox`` is (x, y, width, height) in pixels."""
     bbox = row.get("bbox")
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_finite(value) for value in bbox):
-        raise DataError(f"{owner} has the bbox {bbox!r}", fix="a bbox is 4 finite numbers: [x, y, width, height]")
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(is_number(value) for value in bbox):
+        raise DataError(f"{owner} has the bbox {bbox!r:.80}", fix="a bbox is 4 finite numbers: [x, y, width, height]")
     x, y, width, height = (float(value) for value in bbox)
     # A width of exactly 0 occurs in the published COCO files.
     if width < 0 or height < 0:
         raise DataError(f"{owner} has a bbox of negative size: {bbox}", fix="a bbox is [x, y, width, height]")
     area = row.get("area", width * height)
-    if not _is_finite(area):
-        raise DataError(f"{owner} has the area {area!r}", fix="an area is a finite number of square pixels")
+    if not is_number(area) or area < 0:
+        raise DataError(f"{owner} has the area {area!r:.60}", fix="an area is a number of square pixels, 0 or more")
     return (x, y, x + width, y + height), float(area)
 
 
-def _is_finite(value: object) -> bool:
-    # isfinite overflows on an integer beyond the range of floats.
+def is_number(value: object) -> bool:
+    """Whether ``value`` is a finite number of pixels that a float holds; ``isfinite`` overflows on some integers."""
     return (
         isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15 and math.isfinite(value)
     )

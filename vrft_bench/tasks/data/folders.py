@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vrft_bench.errors import DataError, UserError, did_you_mean
 from vrft_bench.tasks.base import ClassTarget, Dataset, ImageRef, Sample
-from vrft_bench.tasks.data.image_files import IMAGE_SUFFIXES, image_size
+from vrft_bench.tasks.data.image_files import IMAGE_SUFFIXES, check_text, image_size
 from vrft_bench.tasks.data.questions import fold
 
 SAMPLE_SUBJECT = "coloured shape"
@@ -33,6 +33,8 @@ def load_class_folders(folder: Path, split: str, *, categories: Sequence[str] = 
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}", fix="name a folder that holds one folder per class")
     found = sorted(item.name for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
+    for name in found:
+        check_text(name, f"{folder} has the class folder")
     classes = _chosen(categories, found, folder)
     images = {name: _images(folder / name) for name in classes}
     if not any(images.values()):
@@ -71,6 +73,9 @@ def _chosen(categories: Sequence[str], found: Sequence[str], folder: Path) -> tu
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(
+    images = sorted(
         path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
+    for path in images:
+        check_text(path.name, f"{folder} has the file")
+    return images

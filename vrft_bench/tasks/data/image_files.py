@@ -18,6 +18,8 @@ UNREADABLE_SIZE = (1, 1)
 """The size given to an image whose header cannot be read. The run that opens the file records why it cannot be used."""
 
 _LOOKED_AT = 20
+_LONGEST_NAME, _LONGEST_PATH = 255, 2000
+"""In bytes: what Linux takes for one part of a path, and half of what it takes for a whole one."""
 
 
 def check_name(name: str, owner: str) -> None:
@@ -31,6 +33,26 @@ def check_name(name: str, owner: str) -> None:
             f"{owner} has the file name {name!r}, which leaves the image folder",
             fix="annotations may only name files inside the image folder: mend the name, or do not use the file",
         )
+    check_text(name, f"{owner} has the file name")
+    if len(name.encode()) > _LONGEST_PATH or max(len(part.encode()) for part in parts) > _LONGEST_NAME:
+        raise DataError(
+            f"{owner} has the file name {name!r:.60}... of {len(name):,} characters, which no file can have",
+            fix=f"a name has at most {_LONGEST_NAME} bytes per folder and file: mend it, or remove the entry",
+        )
+
+
+def check_text(text: str, owner: str) -> None:
+    """Refuse half a surrogate pair, which is no character: neither a file nor a terminal nor a tokenizer takes it.
+
+    ``owner`` says what the text is ("image 12 has the file name"), for the message. Raises :class:`DataError`.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{owner} {text!r:.80}, which is no text: it holds half a surrogate pair at position {error.start}",
+            fix="write it in UTF-8",
+        ) from None
 
 
 def find_image(name: str, folders: Sequence[Path]) -> tuple[Path, Path]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from vrft_bench.errors import DataError, UserError, did_you_mean
 from vrft_bench.tasks.data.annotations import Category, Document, ImageEntry, ImageId, read_json
+from vrft_bench.tasks.data.image_files import check_text
 
 IsAsked = Callable[[ImageEntry, int], bool]
 """Whether an image is asked about a category, given by its id."""
@@ -48,7 +49,8 @@ def ask_rule(ask: str, document: Document, images: Sequence[ImageEntry]) -> Rule
 def choose_categories(names: Sequence[str], categories: Sequence[Category], path: Path) -> tuple[Category, ...]:
     """The categories called ``names``, in that order; all of them for no names.
 
-    Case and underscores do not matter. Raises :class:`UserError` for a name that is not there or is given twice.
+    Case and underscores do not matter; a category that is named twice is taken once. Raises :class:`UserError` for a
+    name that is not there.
     """
     if not names:
         return tuple(categories)
@@ -62,9 +64,8 @@ def choose_categories(names: Sequence[str], categories: Sequence[Category], path
             some = ", ".join(other.name for other in categories[:8])
             more = f" and {len(categories) - 8} more" if len(categories) > 8 else ""
             raise UserError(f"{path} has no category {name!r}{near}", fix=f"choose from its categories: {some}{more}")
-        if category in chosen:
-            raise UserError(f"the category {category.name!r} is asked for twice", fix="name each category once")
-        chosen.append(category)
+        if category not in chosen:
+            chosen.append(category)
     return tuple(chosen)
 
 
@@ -126,4 +127,6 @@ def _read_map(path: Path) -> Mapping[str, list[str]]:
     for image_id, names in value.items():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError(f"{path} is not an ask map: image {image_id!r} has {names!r:.80}", fix=_MAP_FIX)
+        for name in names:
+            check_text(name, f"{path}: image {image_id!r} has the category")
     return value

@@ -13,7 +13,6 @@ and ``flag`` marks the image for the annotators and is dropped.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,8 @@ from typing import Any
 
 from vrft_bench.errors import DataError
 from vrft_bench.tasks.base import Dataset, ImageRef, MaskTarget, Sample
-from vrft_bench.tasks.data.image_files import check_some_exist, image_size
+from vrft_bench.tasks.data.annotations import is_number
+from vrft_bench.tasks.data.image_files import check_some_exist, check_text, image_size
 
 _SUFFIXES = (".jpg", ".png", ".jpeg")
 _FIX = "give a ReasonSeg annotation: an object with 'text' (instructions) and 'shapes' (label and points)"
@@ -82,6 +82,7 @@ def load_reasonseg(folder: Path, split: str, *, is_sample: bool = False) -> Data
 
 def _read(path: Path) -> _Annotation | None:
     """The annotation in ``path``; ``None`` where it has no target polygon."""
+    check_text(path.name, f"{path.parent} has the file")
     value = _json(path)
     if not isinstance(value, dict) or not isinstance(value.get("shapes"), list):
         raise DataError(f"{path} is not a ReasonSeg annotation: it has no list 'shapes'", fix=_FIX)
@@ -89,6 +90,8 @@ def _read(path: Path) -> _Annotation | None:
     instructions = (text,) if isinstance(text, str) else tuple(text) if isinstance(text, list) else ()
     if not instructions or not all(isinstance(item, str) and item.strip() for item in instructions):
         raise DataError(f"{path} is not a ReasonSeg annotation: its 'text' is {text!r:.80}", fix=_FIX)
+    for instruction in instructions:
+        check_text(instruction, f"{path} has the instruction")
     targets: list[tuple[float, ...]] = []
     ignore: list[tuple[float, ...]] = []
     for shape in value["shapes"]:
@@ -106,7 +109,10 @@ def _read(path: Path) -> _Annotation | None:
 
 
 def _json(path: Path) -> Any:
-    raw = path.read_bytes()
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", fix="give a JSON file that can be read") from error
     try:
         try:
             return json.loads(raw.decode("utf-8-sig"))
@@ -130,9 +136,4 @@ def _shape(shape: object, path: Path) -> tuple[str, tuple[float, ...]]:
 
 
 def _is_point(point: object) -> bool:
-    return (
-        isinstance(point, list)
-        and len(point) == 2
-        and all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in point)
-        and all(math.isfinite(number) for number in point)
-    )
+    return isinstance(point, list) and len(point) == 2 and all(is_number(number) for number in point)
