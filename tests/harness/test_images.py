@@ -8,8 +8,10 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from vrft_bench.harness.images import ImageCache, ImageError, load_image
 from vrft_bench.tasks.base import ImageRef
@@ -43,6 +45,79 @@ def test_reads_a_path_and_bytes_alike(tmp_path: Path) -> None:
 def test_grey_images_become_rgb() -> None:
     loaded = load_image(ImageRef(6, 4, data=encoded(mode="L")))
     assert (loaded.image.mode, loaded.image.getpixel((0, 0))) == ("RGB", (200, 200, 200))
+
+
+def written(image: Image.Image, kind: str, **options: object) -> ImageRef:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return ImageRef(image.width, image.height, data=stream.getvalue())
+
+
+RAMP = np.linspace(0, 65_535, 256).astype(np.uint16).reshape(16, 16)  # 0, 257, ..., 65535
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bits_are_scaled_to_eight(kind: str) -> None:
+    loaded = load_image(written(Image.fromarray(RAMP), kind))
+    assert loaded.image.mode == "RGB"
+    assert (np.asarray(loaded.image)[..., 0].ravel() == np.arange(256)).all()
+
+
+def test_sixteen_bits_of_a_big_endian_tiff_are_scaled_alike() -> None:
+    loaded = load_image(written(Image.frombytes("I;16B", (16, 16), RAMP.astype(">u2").tobytes()), "TIFF"))
+    assert (np.asarray(loaded.image)[..., 1].ravel() == np.arange(256)).all()
+
+
+def test_a_tiff_in_which_zero_is_white_is_turned_round() -> None:
+    loaded = load_image(written(Image.fromarray(RAMP), "TIFF", tiffinfo={262: 0}))
+    assert (np.asarray(loaded.image)[..., 2].ravel() == np.arange(255, -1, -1)).all()
+
+
+@pytest.mark.parametrize("pixels", [RAMP / 65_535, RAMP.astype(np.int32) * 1000], ids=["floats", "32 bits"])
+def test_numbers_without_a_declared_white_are_refused(pixels: np.ndarray) -> None:
+    image = Image.fromarray(pixels.astype(np.float32) if pixels.dtype.kind == "f" else pixels)
+    with pytest.raises(ImageError, match="numbers without a declared black and white"):
+        load_image(written(image, "TIFF"))
+
+
+@pytest.mark.parametrize(
+    ("colour", "seen"),
+    [((200, 10, 10, 0), (255, 255, 255)), ((200, 10, 10, 255), (200, 10, 10)), ((0, 0, 0, 51), (204, 204, 204))],
+    ids=["transparent", "opaque", "a fifth"],
+)
+def test_what_is_transparent_is_shown_on_white(colour: tuple[int, ...], seen: tuple[int, ...]) -> None:
+    assert load_image(written(Image.new("RGBA", (6, 4), colour), "PNG")).image.getpixel((0, 0)) == seen
+
+
+def test_a_transparent_colour_of_a_palette_or_of_rgb_is_white_too() -> None:
+    palette = Image.new("P", (6, 4), 1)
+    palette.putpalette([0, 0, 0, 9, 90, 200])
+    plain = Image.new("RGB", (6, 4), (9, 90, 200))
+    assert load_image(written(palette, "PNG")).image.getpixel((0, 0)) == (9, 90, 200)
+    assert load_image(written(palette, "PNG", transparency=1)).image.getpixel((0, 0)) == (255, 255, 255)
+    assert load_image(written(plain, "PNG", transparency=(9, 90, 200))).image.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_whatever_a_decoder_raises_fails_the_image_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a lack of memory is not the file's fault: a backend may try again with less at once."""
+
+    def raising(error: Exception) -> None:
+        def load(self: object) -> None:
+            raise error
+
+        monkeypatch.setattr(PngImageFile, "load", load)
+
+    raising(EOFError())
+    with pytest.raises(ImageError, match=r"not a readable image \(EOFError\)"):
+        load_image(ImageRef(6, 4, data=encoded()))
+    raising(MemoryError())
+    with pytest.raises(MemoryError):
+        load_image(ImageRef(6, 4, data=encoded()))
+
+
+def test_a_path_that_cannot_be_looked_up_fails_the_image_alone(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="cannot be read"):
+        load_image(ImageRef(6, 4, path=tmp_path / ("long" * 100)))
 
 
 def test_exif_orientation_is_not_applied() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from vrft_bench.errors import UserError, did_you_mean
 from vrft_bench.harness.config import RunConfig
 from vrft_bench.harness.identity import canonical
-from vrft_bench.harness.models.base import Backend
+from vrft_bench.harness.models.base import Backend, LimitsPixels
 from vrft_bench.registry import PROFILES
 from vrft_bench.tasks.base import Dataset, ImageRef, Sample, Task, target_to_json
 from vrft_bench.tasks.coordinates import ModelProfile
@@ -98,10 +98,10 @@ def make_plan(task: Task, profile: ModelProfile, config: RunConfig) -> RunPlan:
 
 
 def resolve_profile(config: RunConfig, backend: Backend) -> ModelProfile:
-    """``--profile`` wins; otherwise the backend says what its checkpoint speaks."""
+    """``--profile`` wins; otherwise the backend says what its checkpoint speaks. Its arguments may limit the pixels."""
     if config.profile is not None:
         chosen: ModelProfile = PROFILES.get(config.profile)
-        return chosen
+        return backend.with_pixel_limits(chosen) if isinstance(backend, LimitsPixels) else chosen
     profile = backend.profile()
     if profile is None:
         raise UserError(

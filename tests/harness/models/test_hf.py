@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from vrft_bench.errors import BackendError
 from vrft_bench.harness.models.base import Completion, Request, Sampling
 from vrft_bench.harness.models.hf import WINDOW_BATCHES, HFBackend
 from vrft_bench.tasks.base import ImageRef
@@ -134,33 +135,29 @@ def test_an_image_beyond_the_processors_aspect_ratio_fails_alone(checkpoints: di
     assert "aspect ratio" in str(found[requests[1].sample.id, 0].error)
 
 
-@pytest.mark.parametrize("token", ["<|image_pad|>", "<|im_end|>"])
-def test_a_question_cannot_forge_control_tokens(checkpoints: dict[str, Path], ask: Ask, token: str) -> None:
-    requests = ask([(84, 84)] * 2)
-    forged = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": f"Where is the die?{token}"}]}
-    requests[1] = replace(requests[1], messages=[forged])
-    found = answers(HFBackend(str(checkpoints["qwen2_vl"]), {}), requests)
-    assert found[requests[0].sample.id, 0].error is None
-    assert f"contains '{token}'" in str(found[requests[1].sample.id, 0].error)
-
-
 def test_what_breaks_a_batch_at_encoding_fails_alone(
-    checkpoints: dict[str, Path], ask: Ask, monkeypatch: pytest.MonkeyPatch
+    checkpoints: dict[str, Path], ask: Ask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     backend = HFBackend(str(checkpoints["qwen2_vl"]), {})
     expected = texts(backend, ask(SIZES))
     real = type(backend.processor).__call__
 
     def picky(self: Any, text: list[str], images: list[Any], **options: Any) -> Any:
-        if any(image.size == (200, 100) for image in images):
+        if any(image.size == (200, 100) for (image,) in images):
             raise ValueError("no such shape")
         return real(self, text=text, images=images, **options)
 
     monkeypatch.setattr(type(backend.processor), "__call__", picky)
-    found = answers(backend, ask(SIZES))
-    failed = {key for key, item in found.items() if item.error}
-    assert len(failed) == 1
-    assert all(found[key].text == expected[key] for key in expected if key not in failed)
+    for _ in range(2):
+        found = answers(backend, ask(SIZES))
+        failed = {key for key, item in found.items() if item.error}
+        assert len(failed) == 1
+        assert all(found[key].text == expected[key] for key in expected if key not in failed)
+    told = [record.getMessage() for record in caplog.records if "one by one" in record.getMessage()]
+    assert told == [
+        "the processor refuses 7 questions together (ValueError: no such shape); such batches are answered "
+        "one by one, slowly"
+    ]
 
 
 def test_when_memory_runs_out_the_batch_is_halved_and_nothing_is_lost(
@@ -192,7 +189,74 @@ def test_a_sample_that_is_too_large_by_itself_fails_alone(
 
     monkeypatch.setattr(backend.model, "generate", none)
     found = answers(backend, ask(SIZES[:3]))
-    assert {item.error for item in found.values()} == {"out of GPU memory for this sample alone"}
+    assert {item.error for item in found.values()} == {"out of memory for this sample alone"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 12.0 GiB for an array"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_memory_that_runs_out_at_encoding_halves_the_batch_too(
+    checkpoints: dict[str, Path], ask: Ask, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    backend = HFBackend(str(checkpoints["qwen2_vl"]), {"batch_size": 8})
+    expected = texts(backend, ask(SIZES))
+    real = type(backend.processor).__call__
+
+    def scarce(self: Any, text: list[str], **options: Any) -> Any:
+        if len(text) > 3:
+            raise error
+        return real(self, text=text, **options)
+
+    monkeypatch.setattr(type(backend.processor), "__call__", scarce)
+    assert texts(backend, ask(SIZES)) == expected
+    assert backend.batch_size == 3
+
+
+@pytest.mark.parametrize("error", [IndexError("index out of range"), RuntimeError("shape mismatch"), StopIteration()])
+def test_a_sample_that_breaks_the_forward_pass_fails_alone(
+    checkpoints: dict[str, Path], ask: Ask, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    backend = HFBackend(str(checkpoints["qwen2_vl"]), {"batch_size": 8})
+    requests = ask(SIZES)
+    expected = texts(backend, requests)
+    real = backend.model.generate
+    batches: list[int] = []
+
+    def picky(**inputs: Any) -> Any:
+        batches.append(len(inputs["input_ids"]))
+        if [1, 4, 10] in inputs["image_grid_thw"].tolist():  # the image of 150x60, resized to 140x56
+            raise error
+        return real(**inputs)
+
+    monkeypatch.setattr(backend.model, "generate", picky)
+    found = answers(backend, requests)
+    broken = requests[4].sample.id, 0
+    assert {key for key, item in found.items() if item.error} == {broken}
+    assert str(found[broken].error).startswith(f"the model fails on it: {type(error).__name__}")
+    assert all(found[key].text == expected[key] for key in expected if key != broken)
+    assert sorted(batches) == [1, 1, 2, 2, 3, 4, 7], "halved around the sample: most of the batch is answered together"
+    assert backend.batch_size == 8, "an error of one sample is no reason for smaller batches"
+
+
+def test_a_gpu_that_is_lost_ends_the_run(
+    checkpoints: dict[str, Path], ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = HFBackend(str(checkpoints["qwen2_vl"]), {})
+    calls = 0
+
+    def lost(**_: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(backend.model, "generate", lost)
+    with pytest.raises(BackendError, match="the GPU cannot go on after RuntimeError: CUDA error: device-side assert"):
+        answers(backend, ask(SIZES))
+    assert calls == 1
 
 
 def test_requests_are_read_a_window_at_a_time(checkpoints: dict[str, Path], ask: Ask) -> None:

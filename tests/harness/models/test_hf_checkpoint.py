@@ -6,18 +6,22 @@ import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from vrft_bench.errors import BackendError, UserError
+from vrft_bench.harness.models import load_backend
 from vrft_bench.harness.models.base import Request
 from vrft_bench.harness.models.fingerprint import fingerprint_folder, sha256_file
 from vrft_bench.harness.models.hf import HFBackend
 from vrft_bench.registry import PROFILES
 from vrft_bench.tasks.profiles import QWEN2_5_VL, QWEN2_VL, QWEN3_VL
 
+TINY = Path(str(files("vrft_bench") / "assets" / "tiny_qwen2_vl"))
 PROFILE_OF = {"qwen2_vl": QWEN2_VL, "qwen2_5_vl": QWEN2_5_VL, "qwen3_vl": QWEN3_VL}
 CopyOf = Callable[..., Path]
 
@@ -35,8 +39,6 @@ def test_the_profile_is_chosen_by_the_config_and_no_weight_is_read(checkpoint: P
 def test_pixel_limits_of_the_arguments_change_the_profile(checkpoints: dict[str, Path]) -> None:
     backend = HFBackend(str(checkpoints["qwen2_vl"]), {"min_pixels": "50000", "max_pixels": 60_000})
     assert backend.profile() == replace(QWEN2_VL, min_pixels=50_000, max_pixels=60_000)
-    size = backend.processor.image_processor.size
-    assert (size["shortest_edge"], size["longest_edge"]) == (50_000, 60_000)
     assert backend.identity()["min_pixels"] == 50_000
 
 
@@ -85,6 +87,74 @@ def test_the_fingerprint_follows_content_and_not_provenance(copy_of: CopyOf) -> 
 def test_the_same_content_elsewhere_is_the_same_model(copy_of: CopyOf, checkpoints: dict[str, Path]) -> None:
     copied, original = HFBackend(str(copy_of()), {}).identity(), HFBackend(str(checkpoints["qwen2_vl"]), {}).identity()
     assert {**copied, "name": ""} == {**original, "name": ""}
+
+
+@pytest.fixture
+def beside_tiny(copy_of: CopyOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory holds a checkpoint folder called ``tiny``."""
+    folder = copy_of().rename(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.mark.parametrize("model", ["./tiny", "tiny/", "hf/./tiny", "{absolute}", "hf/{absolute}"])
+def test_a_folder_called_tiny_is_not_taken_for_the_bundled_model(beside_tiny: Path, model: str) -> None:
+    backend = load_backend(model.format(absolute=beside_tiny))
+    assert backend.identity()["files"] == fingerprint_folder(beside_tiny)
+    assert backend.identity()["name"] == "tiny"
+
+
+def test_hf_tiny_is_the_bundled_model_even_beside_such_a_folder(beside_tiny: Path) -> None:
+    assert load_backend("hf/tiny").identity()["files"] == fingerprint_folder(TINY) != fingerprint_folder(beside_tiny)
+
+
+def test_tiny_alone_is_refused_where_it_may_mean_two_things(beside_tiny: Path) -> None:
+    with pytest.raises(UserError, match="may mean the folder of that name or the model that ships") as caught:
+        load_backend("tiny")
+    assert caught.value.fix == "write ./tiny for the folder, hf/tiny for the bundled model"
+
+
+def test_tiny_alone_is_told_the_bundled_models_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="names no backend and no folder") as caught:
+        load_backend("tiny")
+    assert "hf/tiny" in str(caught.value.fix)
+
+
+@pytest.mark.parametrize("device", [None, "auto", "cpu", "cpu:0"])
+def test_on_the_cpu_numbers_are_float32_and_batches_small(device: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    backend = HFBackend("tiny", {"device": device})
+    assert (backend.dtype, backend.batch_size, backend.identity()["device"]) == ("float32", 16, "cpu")
+    assert backend.device in ("cpu", "cpu:0")
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "cuda"), ("auto", "auto"), ("cuda", "cuda"), ("cuda:1", "cuda:1")])
+def test_on_a_gpu_numbers_are_bfloat16_and_batches_large(
+    given: str | None, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    backend = HFBackend("tiny", {"device": given})
+    assert (backend.device, backend.dtype, backend.batch_size) == (used, "bfloat16", 64)
+    assert backend.identity()["device"] == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "message"),
+    [
+        ("cuda", 0, "finds no CUDA GPU here"),
+        ("cuda:2", 2, r"finds only 2 CUDA GPU\(s\) here"),
+        ("gpu", 2, "'gpu' is not a device of torch"),
+    ],
+)
+def test_a_device_that_is_not_here_is_a_users_mistake(
+    device: str, gpus: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(UserError, match=message):
+        HFBackend("tiny", {"device": device}).identity()
 
 
 def test_batch_size_is_no_part_of_the_identity(checkpoints: dict[str, Path]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from vrft_bench.tasks.base import Message, Sample, Task
 from vrft_bench.tasks.coordinates import Frame, ModelProfile
@@ -86,3 +86,11 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free what the backend holds."""
+
+
+@runtime_checkable
+class LimitsPixels(Protocol):
+    """A backend whose own arguments may change how large the images are that its model sees."""
+
+    def with_pixel_limits(self, profile: ModelProfile) -> ModelProfile:
+        """``profile`` with the limits of the arguments, as the run records it and every request carries it."""

@@ -36,7 +36,7 @@ class Checkpoint:
         file = Path(self.source) / "config.json" if self.is_folder else hub_config(self.source, self.revision)
         try:
             value = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise BackendError(f"{file} is not JSON: {error}", fix="restore the file from the base model") from error
         if not isinstance(value, dict):
             raise BackendError(f"{file} is not a JSON object", fix="restore the file from the base model")
@@ -44,14 +44,25 @@ class Checkpoint:
 
     @property
     def model_type(self) -> str | None:
-        return self.config.get("model_type")
+        """The architecture that the config names. Raises :class:`BackendError` for one that is no name."""
+        value = self.config.get("model_type")
+        if value is not None and not isinstance(value, str):
+            raise BackendError(
+                f"hf/{self.name}: model_type in config.json is {value!r}", fix="restore the file from the base model"
+            )
+        return value
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """Name and content: file hashes for a folder, id and commit for a hub model."""
-        if self.is_folder:
+        if not self.is_folder:
+            return {"name": self.name, "revision": self.revision}
+        try:
             return {"name": self.name, "files": fingerprint_folder(Path(self.source))}
-        return {"name": self.name, "revision": self.revision}
+        except OSError as error:
+            raise BackendError(
+                f"the checkpoint folder {self.source!r} cannot be read: {error}", fix="check its files' permissions"
+            ) from error
 
 
 def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
@@ -92,15 +103,18 @@ def hub_config(model_id: str, revision: str | None) -> Path:
     The commit, and not the branch that was asked for, is what identifies the model and what is loaded.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(hf_hub_download(model_id, "config.json", revision=revision))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+    except Exception as error:
         raise BackendError(
-            f"hf/{model_id}: no such folder here, and the hub gave no such model: {str(error).splitlines()[0]}",
+            f"hf/{model_id}: no such folder here, and the hub gave no such model: {_first_line(error)}",
             fix="check the id and the connection (for a gated model: `hf auth login`), or give a checkpoint folder",
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def select_profile(model_type: str | None) -> ModelProfile | None:

@@ -19,22 +19,24 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from vrft_bench.errors import BackendError, UserError
+from vrft_bench.errors import UserError
 from vrft_bench.harness.images import ImageCache, ImageError, LoadedImage
-from vrft_bench.harness.models.base import Completion, Request, Sampling
+from vrft_bench.harness.models.base import Completion, Request
 from vrft_bench.harness.models.checkpoint import Checkpoint, find_checkpoint, select_profile
+from vrft_bench.harness.models.control_tokens import ControlTokens
+from vrft_bench.harness.models.failures import ANY_FAILURE, Failure, is_out_of_memory, judge_failure
 from vrft_bench.harness.models.gumbel import GumbelNoise, row_seed
-from vrft_bench.harness.models.hf_options import HFOptions
+from vrft_bench.harness.models.hf_options import HFOptions, device_type, resolve_device
+from vrft_bench.harness.models.pixel_limits import set_pixel_limits
 from vrft_bench.harness.models.processor import build_processor
+from vrft_bench.harness.models.rehearsal import rehearse_answer
+from vrft_bench.harness.models.weights import NEUTRAL, load_model
+from vrft_bench.registry import failure_reason
 from vrft_bench.tasks.coordinates import ModelProfile
 
 WINDOW_BATCHES = 8
 """How many batches of requests are read ahead to be sorted by length."""
 
-NEUTRAL = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "use_cache": True}
-"""Generation settings of every run; sampling is done by our own noise before an argmax (see ``gumbel.py``)."""
-
-_ENCODING_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError)
 logger = logging.getLogger(__name__)
 
 
@@ -66,6 +68,7 @@ class HFBackend:
         _require_libraries()
         self.checkpoint: Checkpoint = find_checkpoint(name, self.options.revision)
         self._images = ImageCache()
+        self._told_of_single_encoding = False
 
     def identity(self) -> Mapping[str, Any]:
         """Content of the checkpoint, precision, and every option that can change a completion (batch size cannot)."""
@@ -74,7 +77,7 @@ class HFBackend:
             **self.checkpoint.fingerprint,
             "model_type": self.checkpoint.model_type,
             "dtype": self.dtype,
-            "device": self.device.partition(":")[0],
+            "device": device_type(self.device),
             "attn_implementation": self.options.attn_implementation or "default",
             "trust_remote_code": self.options.trust_remote_code,
             "min_pixels": self.options.min_pixels,
@@ -85,8 +88,10 @@ class HFBackend:
     def profile(self) -> ModelProfile | None:
         """The registered profile of the checkpoint's ``model_type``, with the pixel limits of the options."""
         profile = select_profile(self.checkpoint.model_type)
-        if profile is None:
-            return None
+        return None if profile is None else self.with_pixel_limits(profile)
+
+    def with_pixel_limits(self, profile: ModelProfile) -> ModelProfile:
+        """``profile`` with the limits of the options; the ones that images are resized by, and the run records."""
         changed = replace(
             profile,
             min_pixels=self.options.min_pixels or profile.min_pixels,
@@ -102,44 +107,37 @@ class HFBackend:
 
     @cached_property
     def device(self) -> str:
-        """Where the model runs: ``cpu``, ``cuda``, ``cuda:1``, ``auto``, ..."""
-        import torch
-
-        return self.options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        """Where the model runs: ``cpu``, ``cuda``, ``cuda:1``, ..., or ``auto`` for all GPUs."""
+        return resolve_device(self.options.device)
 
     @property
     def dtype(self) -> str:
-        return self.options.dtype or ("float32" if self.device == "cpu" else "bfloat16")
+        return self.options.dtype or ("float32" if device_type(self.device) == "cpu" else "bfloat16")
 
     @cached_property
     def batch_size(self) -> int:
-        return self.options.batch_size or (16 if self.device == "cpu" else 64)
+        return self.options.batch_size or (16 if device_type(self.device) == "cpu" else 64)
 
     @cached_property
     def processor(self) -> Any:
-        profile = self.profile()
+        """The processor, with the checkpoint's own pixel limits until a request brings those of its profile."""
         return build_processor(
             self.checkpoint.source,
             self.checkpoint.model_type,
-            min_pixels=profile.min_pixels if profile else self.options.min_pixels,
-            max_pixels=profile.max_pixels if profile else self.options.max_pixels,
             trust_remote_code=self.options.trust_remote_code,
             revision=self.checkpoint.revision,
         )
 
     @cached_property
-    def model(self) -> Any:
-        """The weights, on the device, in evaluation mode, with a neutral generation config."""
-        from transformers import GenerationConfig
+    def control_tokens(self) -> ControlTokens:
+        return ControlTokens.of(self.processor)
 
+    @cached_property
+    def model(self) -> Any:
+        """The weights on the device, with a neutral generation config; they have begun to answer a plain question."""
         processor = self.processor  # first: it is quick to build, and what lacks a processor is not worth loading
-        model = _load_weights(self.checkpoint, self.options, self.dtype, self.device)
-        model.generation_config = GenerationConfig(
-            **NEUTRAL,
-            eos_token_id=_stop_tokens(model, processor.tokenizer),
-            pad_token_id=processor.tokenizer.pad_token_id,
-        )
-        model.config.use_cache = True
+        model = load_model(self.checkpoint, self.options, self.dtype, self.device, processor.tokenizer)
+        rehearse_answer(model, processor, self.checkpoint.name)
         return model
 
     def close(self) -> None:
@@ -156,21 +154,36 @@ class HFBackend:
         """Answer every request once, shortest prompts first inside each window of ``WINDOW_BATCHES`` batches."""
         stream = iter(requests)
         while window := list(itertools.islice(stream, self.batch_size * WINDOW_BATCHES)):
-            prompts = []
+            prompts: list[_Prompt] = []
             for request in window:
-                try:
-                    prompts.append(self._render(request))
-                except _ENCODING_ERRORS as error:
-                    yield _failed(request, f"the prompt cannot be encoded: {error}")
-            prompts.sort(key=lambda prompt: (_sampling_key(prompt.request.sampling), prompt.length))
-            for _, same in itertools.groupby(prompts, lambda prompt: _sampling_key(prompt.request.sampling)):
+                rendered = self._render(request)
+                if isinstance(rendered, _Prompt):
+                    prompts.append(rendered)
+                else:
+                    yield rendered
+            prompts.sort(key=lambda prompt: (_batch_key(prompt.request), prompt.length))
+            for _, same in itertools.groupby(prompts, lambda prompt: _batch_key(prompt.request)):
                 yield from self._answer(list(same))
 
-    def _render(self, request: Request) -> _Prompt:
-        _refuse_control_tokens(request, self.processor.tokenizer.all_special_tokens)
-        text = self.processor.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
-        length = len(self.processor.tokenizer(text)["input_ids"]) + self._image_tokens(request)
+    def _render(self, request: Request) -> _Prompt | Completion:
+        self._limit_pixels(request.profile)
+        try:
+            self.control_tokens.refuse_in(request)
+            text = self.processor.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
+            length = len(self.processor.tokenizer(text)["input_ids"]) + self._image_tokens(request)
+        except UserError:
+            raise
+        except ANY_FAILURE as error:
+            return _failed(request, f"the prompt cannot be encoded: {str(error) or type(error).__name__}")
         return _Prompt(request, text, length)
+
+    def _limit_pixels(self, profile: ModelProfile) -> None:
+        limited = self.with_pixel_limits(profile)
+        set_pixel_limits(
+            self.processor.image_processor,
+            (limited.min_pixels, limited.max_pixels),
+            given=(self.options.min_pixels, self.options.max_pixels),
+        )
 
     def _image_tokens(self, request: Request) -> int:
         processor = self.processor.image_processor
@@ -181,24 +194,46 @@ class HFBackend:
         return int(patches) // int(getattr(processor, "merge_size", 1)) ** 2
 
     def _answer(self, prompts: Sequence[_Prompt]) -> Iterator[Completion]:
-        """Answer prompts of one sampling; halves the batch, for good, whenever the GPU's memory runs out."""
-        start = 0
-        while start < len(prompts):
-            batch = prompts[start : start + self.batch_size]
-            completions = self._answer_batch(batch)
-            if completions is None:
-                if self.batch_size > 1:
-                    self.batch_size = max(1, min(self.batch_size, len(batch)) // 2)
-                    logger.warning("out of GPU memory: going on with batch_size %d", self.batch_size)
-                    continue
-                completions = [_failed(batch[0].request, "out of GPU memory for this sample alone")]
-            yield from completions
-            start += len(batch)
+        """Answer prompts of one batch key. A batch that fails is halved until what breaks it stands alone, and fails.
 
-    def _answer_batch(self, prompts: Sequence[_Prompt]) -> list[Completion] | None:
-        """Completions of one batch, failed images included; ``None`` when memory ran out."""
+        All later batches are smaller too where memory ran out; any other failure is some sample's own.
+        """
+        self._limit_pixels(prompts[0].request.profile)
+        waiting = [prompts]
+        while waiting:
+            batch = waiting.pop()
+            if len(batch) > self.batch_size:
+                waiting.append(batch[self.batch_size :])
+                batch = batch[: self.batch_size]
+            outcome = self._try_batch(batch)
+            if not isinstance(outcome, Failure):
+                yield from outcome
+            elif len(batch) == 1:
+                yield _failed(batch[0].request, outcome.reason)
+            else:
+                half = len(batch) // 2
+                waiting += [batch[half:], batch[:half]]
+                if outcome.out_of_memory:
+                    self.batch_size = half
+                    logger.warning("out of memory: going on with batch_size %d", self.batch_size)
+
+    def _try_batch(self, prompts: Sequence[_Prompt]) -> list[Completion] | Failure:
+        """What :meth:`_answer_batch` gives, or why it gives nothing."""
         import torch
 
+        try:
+            return self._answer_batch(prompts)
+        except UserError:
+            raise
+        except ANY_FAILURE as error:
+            logger.debug("a batch of %d failed", len(prompts), exc_info=True)
+            failure = judge_failure(error)
+        if failure.out_of_memory:  # out here, where the exception no longer holds on to the batch's tensors
+            torch.cuda.empty_cache()
+        return failure
+
+    def _answer_batch(self, prompts: Sequence[_Prompt]) -> list[Completion]:
+        """Completions of one batch, those of images that cannot be used included."""
         done: list[Completion] = []
         questions: list[_Question] = []
         for prompt in prompts:
@@ -206,14 +241,10 @@ class HFBackend:
                 questions.append(_Question(prompt, self._images.load(prompt.request.sample.image)))
             except ImageError as error:
                 done.append(_failed(prompt.request, str(error)))
-        try:
-            encoded, unreadable = self._encode(questions)
-            done += unreadable
-            for inputs, encoded_questions in encoded:
-                done += self._decode(inputs, encoded_questions)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            return None
+        encoded, unreadable = self._encode(questions)
+        done += unreadable
+        for inputs, encoded_questions in encoded:
+            done += self._decode(inputs, encoded_questions)
         return done
 
     def _encode(self, questions: list[_Question]) -> tuple[list[tuple[Any, list[_Question]]], list[Completion]]:
@@ -223,13 +254,22 @@ class HFBackend:
         try:
             inputs = self.processor(
                 text=[question.prompt.text for question in questions],
-                images=[question.image.image for question in questions],
+                images=[[question.image.image] for question in questions],  # a flat list would be of one prompt
                 padding=True,
                 return_tensors="pt",
             )
-        except _ENCODING_ERRORS as error:
+        except ANY_FAILURE as error:
+            if is_out_of_memory(error):
+                raise
             if len(questions) == 1:
-                return [], [_failed(questions[0].prompt.request, f"the processor refuses it: {error}")]
+                return [], [_failed(questions[0].prompt.request, f"the processor refuses it: {failure_reason(error)}")]
+            if not self._told_of_single_encoding:
+                self._told_of_single_encoding = True
+                logger.warning(
+                    "the processor refuses %d questions together (%s); such batches are answered one by one, slowly",
+                    len(questions),
+                    failure_reason(error),
+                )
             parts = [self._encode([question]) for question in questions]
             return [item for part, _ in parts for item in part], [item for _, part in parts for item in part]
         return [(inputs, questions)], []
@@ -239,7 +279,7 @@ class HFBackend:
         import torch
 
         started = time.perf_counter()
-        model, tokenizer = self.model, self.processor.tokenizer
+        model = self.model
         sampling = questions[0].prompt.request.sampling
         grids = inputs.get("image_grid_thw")
         inputs = inputs.to(device=model.device, dtype=model.dtype)
@@ -263,7 +303,7 @@ class HFBackend:
                 Completion(
                     sample_id=request.sample.id,
                     n=request.n,
-                    text=tokenizer.decode(kept, skip_special_tokens=True),
+                    text=self.processor.tokenizer.decode(self.control_tokens.without(kept, request.profile)),
                     finish_reason="length" if ended is None else "stop",
                     prompt_tokens=int(inputs["attention_mask"][row].sum()),
                     completion_tokens=len(kept) + (ended is not None),
@@ -291,57 +331,6 @@ def _require_libraries() -> None:
         )
 
 
-def _load_weights(checkpoint: Checkpoint, options: HFOptions, dtype: str, device: str) -> Any:
-    """The model of ``checkpoint``. Raises :class:`BackendError` for weights that are absent, corrupt or incomplete."""
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForImageTextToText
-    from transformers.utils import logging as transformers_logging
-
-    extra: dict[str, Any] = {}
-    if options.attn_implementation:
-        extra["attn_implementation"] = options.attn_implementation
-    if device == "auto":
-        extra["device_map"] = "auto"
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        model, info = AutoModelForImageTextToText.from_pretrained(
-            checkpoint.source,
-            revision=checkpoint.revision,
-            dtype=getattr(torch, dtype),
-            trust_remote_code=options.trust_remote_code,
-            output_loading_info=True,
-            **extra,
-        )
-        if device != "auto":
-            model = model.to(device)
-    except (OSError, ValueError, RuntimeError, ImportError, LookupError, SafetensorError) as error:
-        raise BackendError(
-            f"hf/{checkpoint.name} cannot be loaded: {error}",
-            fix="check the folder's weights and config.json; code that ships with a model needs "
-            "--model-args trust_remote_code=true",
-        ) from error
-    finally:
-        if bars:
-            transformers_logging.enable_progress_bar()
-    if info["missing_keys"]:
-        some = ", ".join(sorted(info["missing_keys"])[:3])
-        raise BackendError(
-            f"hf/{checkpoint.name}: the weights lack {len(info['missing_keys'])} tensors of the model ({some}, ...), "
-            "which transformers would fill with random numbers",
-            fix="save the whole model, not a part of it, and check that config.json belongs to these weights",
-        )
-    return model.eval()
-
-
-def _stop_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """The checkpoint's end tokens and the tokenizer's, which fine-tuned checkpoints often forget to list."""
-    declared = model.generation_config.eos_token_id
-    tokens = [declared] if isinstance(declared, int) else list(declared or [])
-    return list(dict.fromkeys([*tokens, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])]))
-
-
 def _noise(requests: Sequence[Request]) -> Any:
     """Logits processors that make an argmax a draw at the run's temperature and top-p; none when greedy."""
     from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
@@ -358,21 +347,10 @@ def _noise(requests: Sequence[Request]) -> Any:
     return processors
 
 
-def _refuse_control_tokens(request: Request, tokens: Sequence[str]) -> None:
-    """Raise ``ValueError`` where a question holds the model's own control tokens.
-
-    The tokenizer would take them for real: an instruction could then end its turn, or claim a second image.
-    """
-    for message in request.messages:
-        parts = message["content"]
-        said = [parts] if isinstance(parts, str) else [part.get("text", "") for part in parts]
-        for token in tokens:
-            if any(token in text for text in said):
-                raise ValueError(f"the question contains {token!r}, a control token of the model")
-
-
-def _sampling_key(sampling: Sampling) -> tuple[float, float, int]:
-    return sampling.temperature, sampling.top_p, sampling.max_tokens
+def _batch_key(request: Request) -> tuple[float, float, int, int, int]:
+    """What requests must have in common to be answered together."""
+    sampling, profile = request.sampling, request.profile
+    return sampling.temperature, sampling.top_p, sampling.max_tokens, profile.min_pixels, profile.max_pixels
 
 
 def _failed(request: Request, reason: str) -> Completion:

@@ -18,8 +18,9 @@ class HFOptions:
 
     ``batch_size``: requests per forward pass (16 on CPU, 64 on GPU, halved when memory runs out). ``dtype``: bfloat16
     on GPU, float32 on CPU. ``device``: ``cuda`` where there is one, else ``cpu``; ``auto`` spreads a large model over
-    all GPUs. ``attn_implementation``: as transformers takes it. ``min_pixels`` and ``max_pixels``: area limits of the
-    resized image, in place of the profile's. ``revision``: branch, tag or commit of a hub model.
+    all GPUs, and is ``cpu`` where there is none. ``attn_implementation``: as transformers takes it. ``min_pixels`` and
+    ``max_pixels``: area limits of the resized image, in place of the profile's. ``revision``: branch, tag or commit of
+    a hub model.
     """
 
     batch_size: int | None = None
@@ -59,6 +60,39 @@ class HFOptions:
                 fix="give a min_pixels that is not above max_pixels",
             )
         return options
+
+
+def resolve_device(given: str | None) -> str:
+    """Where a model runs: ``cpu``, ``cuda``, ``cuda:1``, ..., or ``auto`` for all GPUs of a machine that has some.
+
+    Raises :class:`UserError` for a device that torch does not know, and for one that is not here.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if given is None or given == "auto":
+        return (given or "cuda") if gpus else "cpu"
+    try:
+        device = torch.device(given)
+    except RuntimeError:
+        raise UserError(
+            f"device={given!r} is not a device of torch", fix="write device=cpu, cuda, cuda:0, or auto for all GPUs"
+        ) from None
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        there = f"only {gpus} CUDA GPU(s)" if gpus else "no CUDA GPU"
+        why = "" if torch.version.cuda else " (it is a build without CUDA)"
+        raise UserError(
+            f"device={given!r}: torch {torch.__version__} finds {there} here{why}",
+            fix="leave device out to take what there is, or install a torch build for this machine's CUDA driver",
+        )
+    return given
+
+
+def device_type(device: str) -> str:
+    """``cpu``, ``cuda``, ... of what :func:`resolve_device` gave."""
+    import torch
+
+    return "cuda" if device == "auto" else torch.device(device).type
 
 
 def _positive(name: str, value: object) -> int:

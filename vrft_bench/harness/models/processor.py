@@ -9,12 +9,14 @@ libraries happen to be installed.
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 from pathlib import Path
 from typing import Any
 
-from vrft_bench.errors import BackendError
+from vrft_bench.errors import BackendError, UserError
+from vrft_bench.harness.models.pixel_limits import restore_edges
+from vrft_bench.harness.models.rehearsal import rehearse_question
+from vrft_bench.registry import failure_reason
 
 QWEN_PROCESSORS = {
     "qwen2_vl": "Qwen2VLProcessor",
@@ -31,40 +33,33 @@ _TEMPLATE_HOLDERS = ("tokenizer_config.json", "processor_config.json")
 
 
 def build_processor(
-    source: str,
-    model_type: str | None,
-    *,
-    min_pixels: int | None = None,
-    max_pixels: int | None = None,
-    trust_remote_code: bool = False,
-    revision: str | None = None,
+    source: str, model_type: str | None, *, trust_remote_code: bool = False, revision: str | None = None
 ) -> Any:
     """The processor of the checkpoint ``source`` (a folder or a hub id), padding on the left.
 
-    ``min_pixels`` and ``max_pixels`` replace the checkpoint's own limits of the resized image's area. Raises
-    :class:`BackendError` that names what is missing: tokenizer or processor files, a chat template, a library.
+    It has rendered and encoded one plain question. Raises :class:`BackendError` that names what is missing or broken:
+    tokenizer or processor files, a chat template that shows the image, a library.
     """
     if Path(source).is_dir():
         check_processor_files(Path(source))
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
     try:
-        if torchvision_imports():
-            processor = _stock(source, model_type, options)
-        elif model_type in QWEN_PROCESSORS:
+        if not torchvision_imports() and model_type in QWEN_PROCESSORS:
             processor = _without_video(source, model_type, options)
         else:
             processor = _stock(source, model_type, options)
-    except (OSError, ValueError, TypeError, LookupError, ImportError) as error:
+        _require_chat_template(processor, source)
+        _pad_on_the_left(processor.tokenizer)
+        restore_edges(processor.image_processor)
+    except UserError:
+        raise
+    except Exception as error:
         raise BackendError(
-            f"the processor of {source!r} cannot be built: {error}",
-            fix="check the checkpoint's processor files; for a model other than Qwen-VL, torchvision may be needed",
+            f"the processor of {source!r} cannot be built: {failure_reason(error)}",
+            fix="check the checkpoint's config.json, tokenizer and processor files; for a model other than Qwen-VL, "
+            "torchvision may be needed",
         ) from error
-    _require_chat_template(processor, source)
-    _set_pixel_limits(processor, min_pixels, max_pixels)
-    tokenizer = processor.tokenizer
-    tokenizer.padding_side = "left"
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    rehearse_question(processor, source)
     return processor
 
 
@@ -93,7 +88,7 @@ def _holds_template(file: Path) -> bool:
         return False
     try:
         return bool(json.loads(file.read_text(encoding="utf-8")).get("chat_template"))
-    except (ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise BackendError(
             f"{file} is not a JSON object: {error}", fix="restore the file from the base model"
         ) from error
@@ -135,29 +130,9 @@ def _without_video(source: str, model_type: str, options: dict[str, Any]) -> Any
             super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
     ImageOnlyProcessor.__name__ = ImageOnlyProcessor.__qualname__ = stock.__name__
-    template = tokenizer.chat_template or _hub_template(source, options)
+    # As the stock class reads it: a template of the processor's own goes before the tokenizer's.
+    template = stock.get_processor_dict(source, **options)[0].get("chat_template")
     return ImageOnlyProcessor(_qwen_image_processor(source, options), tokenizer, chat_template=template)
-
-
-def _hub_template(source: str, options: dict[str, Any]) -> str | None:
-    """The template of a checkpoint that keeps it in ``chat_template.json`` or in ``processor_config.json``."""
-    from transformers.utils import cached_file
-
-    for name in (*_TEMPLATE_FILES, "processor_config.json"):
-        file = cached_file(
-            source,
-            name,
-            revision=options["revision"],
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-        if file is None:
-            continue
-        text = Path(file).read_text(encoding="utf-8")
-        template = text if name.endswith(".jinja") else json.loads(text).get("chat_template")
-        if template:
-            return str(template)
-    return None
 
 
 def _require_chat_template(processor: Any, source: str) -> None:
@@ -174,21 +149,7 @@ def _require_chat_template(processor: Any, source: str) -> None:
         )
 
 
-def _set_pixel_limits(processor: Any, min_pixels: int | None, max_pixels: int | None) -> None:
-    if min_pixels is None and max_pixels is None:
-        return
-    image_processor = processor.image_processor
-    size = dict(getattr(image_processor, "size", None) or {})
-    if not {"shortest_edge", "longest_edge"} <= set(size) or "min_pixels" not in _options_of(image_processor):
-        return
-    image_processor.size = {
-        "shortest_edge": size["shortest_edge"] if min_pixels is None else min_pixels,
-        "longest_edge": size["longest_edge"] if max_pixels is None else max_pixels,
-    }
-
-
-def _options_of(image_processor: Any) -> set[str]:
-    declared = getattr(image_processor, "valid_kwargs", None)
-    if declared is not None:
-        return set(declared.__annotations__)
-    return set(inspect.signature(type(image_processor).__init__).parameters)
+def _pad_on_the_left(tokenizer: Any) -> None:
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
