@@ -100,9 +100,11 @@ class RunConfig(BaseModel):
         return value
 
     def with_absolute_paths(self) -> RunConfig:
-        """The same choices for a process that works in another folder."""
+        """The same choices of data and code for a process that works in another folder, where it keeps its own runs."""
         changed: dict[str, Any] = {
-            name: path.absolute() for name in _PATHS if isinstance(path := getattr(self, name), Path)
+            name: path.absolute()
+            for name in _PATHS
+            if name != "output_dir" and isinstance(path := getattr(self, name), Path)
         }
         changed["include"] = [str(Path(file).expanduser().absolute()) for file in self.include]
         if self.ask is not None and self.ask.startswith("file:"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 from importlib.resources import files
 from pathlib import Path
 from random import Random
@@ -140,3 +141,19 @@ def test_sampled_confidences_vary(backend: HFBackend) -> None:
         for detection in task.parse(answer.text, requests[0].frame).detections
     }
     assert len(spoken) >= 4
+
+
+def test_a_thought_that_the_chat_template_begins_is_part_of_the_completion(tmp_path: Path) -> None:
+    """Templates of thinking models end in the opening tag; without it, no completion would keep the layout."""
+    folder = tmp_path / "thinking"
+    shutil.copytree(FOLDER, folder)
+    template = folder / "chat_template.jinja"
+    begun = template.read_text().replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>")
+    template.write_text(begun)
+    task = get_task("coco_ovd")
+    sample = next(iter(task.load(DataSpec(split="val")).samples()))
+    request = Request(task, sample, 0, task.messages(sample, QWEN2_VL), QWEN2_VL, Sampling(max_tokens=160))
+    (answer,) = HFBackend(str(folder)).generate([request])
+    assert answer.text.startswith("<think>I look for")
+    assert answer.text.count("<think>") == 1
+    assert task.parse(answer.text, request.frame).well_formed

@@ -42,11 +42,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Prompt:
-    """A request with its chat rendered to text. ``length`` estimates its tokens, for sorting."""
+    """A request with its chat rendered to text. ``length`` estimates its tokens, for sorting.
+
+    ``begun`` is the opening thinking tag where the chat template has written it already: the completion begins with it
+    all the same, so that it is read as one whose template leaves the tag to the model.
+    """
 
     request: Request
     text: str
     length: int
+    begun: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +180,8 @@ class HFBackend:
             raise
         except ANY_FAILURE as error:
             return _failed(request, f"the prompt cannot be encoded: {str(error) or type(error).__name__}")
-        return _Prompt(request, text, length)
+        opening = request.profile.think_tags[0]
+        return _Prompt(request, text, length, begun=opening if text.rstrip().endswith(opening) else "")
 
     def _limit_pixels(self, profile: ModelProfile) -> None:
         limited = self.with_pixel_limits(profile)
@@ -303,7 +309,8 @@ class HFBackend:
                 Completion(
                     sample_id=request.sample.id,
                     n=request.n,
-                    text=self.processor.tokenizer.decode(self.control_tokens.without(kept, request.profile)),
+                    text=question.prompt.begun
+                    + self.processor.tokenizer.decode(self.control_tokens.without(kept, request.profile)),
                     finish_reason="length" if ended is None else "stop",
                     prompt_tokens=int(inputs["attention_mask"][row].sum()),
                     completion_tokens=len(kept) + (ended is not None),
