@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from vrft_bench.harness.cli.app import arguments
+from vrft_bench.harness.cli.app import app, arguments
 from vrft_bench.registry import MODELS, PROFILES, TASK_GROUPS, TASKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
-VERBS = {"run", "score", "ls", "show"}
+VERBS = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
 
 
 def examples(page: Path) -> list[str]:

@@ -7,7 +7,7 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from vrft_bench.tasks.base import (
     ClassTarget,
     DataSpec,
     MaskTarget,
+    Prediction,
     Sample,
     Status,
     Task,
@@ -27,6 +28,7 @@ from vrft_bench.tasks.base import (
     target_to_json,
 )
 from vrft_bench.tasks.coordinates import Frame
+from vrft_bench.tasks.detection import DetectionTask
 
 pytestmark = pytest.mark.usefixtures("sample_cache")
 
@@ -164,8 +166,31 @@ def test_own_files_are_given_whole_and_apart_from_a_data_root(name: str, tmp_pat
 
 
 def test_an_unknown_protocol_is_refused() -> None:
-    with pytest.raises(UserError, match="no protocol 'paper'"):
-        get_task("coco_fewshot", "paper")
+    with pytest.raises(UserError, match=r"no protocol 'loose'(?s:.*)--protocol strict or paper"):
+        get_task("coco_fewshot", "loose")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_a_task_goes_to_the_paper_protocol_and_back(name: str) -> None:
+    task = get_task(name)
+    assert task.protocol == "strict"
+    paper = get_task(name, "paper")
+    assert (paper.protocol, paper.name, paper.family, paper.version) == ("paper", name, task.family, task.version)
+    assert type(paper) is not type(task)
+    assert paper.under("paper") == paper
+    assert paper.under("strict") == task
+
+
+def test_a_family_with_rules_of_its_own_does_not_inherit_those_of_the_paper() -> None:
+    @dataclass(frozen=True)
+    class Lenient(DetectionTask):
+        def parse(self, text: str, frame: Frame, *, truncated: bool = False) -> Prediction:
+            return super().parse(text.lower(), frame, truncated=truncated)
+
+    task = Lenient(name="lenient", version="1", summary="")
+    assert task.under("strict") == task
+    with pytest.raises(UserError, match=r"no protocol 'paper'(?s:.*)--protocol strict"):
+        task.under("paper")
 
 
 def test_scores_are_equal_from_threads_and_from_a_pickled_task() -> None:

@@ -10,10 +10,11 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from vrft_bench.errors import UserError
 from vrft_bench.tasks.coordinates import Box, Frame, ModelProfile
@@ -211,7 +212,7 @@ class DataSpec:
         if self.root is not None and (self.annotations is not None or self.images is not None):
             raise UserError(
                 f"data come from a root ({self.root}) or from --annotations and --images, and both are given",
-                fix="leave out --data (or unset VRFT_BENCH_DATA), or leave out --annotations and --images",
+                fix="leave out --data, or leave out --annotations and --images",
             )
 
 
@@ -251,7 +252,26 @@ class Task(ABC):
     family: ClassVar[str]
     target_type: ClassVar[type[Target] | None] = None
     """What the family's samples hold; ``None``: any target."""
+    blind_bounds: ClassVar[Mapping[str, float]] = {}
+    """What a completion that never looked at the image may earn on average beyond the best honest constant: by reward
+    component, and under ``metric`` by the headline figure. ``vrft-bench audit`` holds a task to it."""
     protocols: ClassVar[tuple[ProtocolName, ...]] = ("strict",)
+    rules: ClassVar[Mapping[ProtocolName, str]] = {}
+    """Protocol -> ``module:class`` where another class of the family holds its rules; imported when it is asked for."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A subclass with rules of its own does not inherit the protocols of its parent: it has to say which it has."""
+        super().__init_subclass__(**options)
+        if "protocols" not in vars(cls):
+            cls.protocols = ("strict",)
+
+    def require_libraries(self) -> None:  # noqa: B027 - most tasks need nothing
+        """Raises :class:`UserError` that says what to install, where this protocol needs more than the core."""
+
+    @property
+    def reads_data_root(self) -> bool:
+        """Whether the task has a place under a data root; if not, it reads only files that the user names."""
+        return True
 
     @abstractmethod
     def load(self, spec: DataSpec) -> Dataset:
@@ -278,14 +298,19 @@ class Task(ABC):
     def metric(self, dataset: Dataset) -> Metric:
         """A fresh corpus-level metric for ``dataset``."""
 
-    def under(self, protocol: ProtocolName) -> Self:
+    def under(self, protocol: ProtocolName) -> Task:
         """This task by the rules of ``protocol``. Raises :class:`UserError` for one that it does not have."""
         if protocol not in self.protocols:
             raise UserError(
                 f"task {self.name!r} has no protocol {protocol!r} in this version",
                 fix=f"use --protocol {' or '.join(self.protocols)}",
             )
-        return replace(self, protocol=protocol)
+        if protocol == self.protocol or protocol not in self.rules:
+            return replace(self, protocol=protocol)
+        module, _, name = self.rules[protocol].partition(":")
+        family: type[Task] = getattr(import_module(module), name)
+        mine = {item.name: getattr(self, item.name) for item in fields(self)}
+        return family(**mine | {"protocol": protocol})
 
     def messages(self, sample: Sample, profile: ModelProfile) -> list[Message]:
         """The chat: one user turn with the image and the question."""
@@ -296,6 +321,10 @@ class Task(ABC):
         """Every reward component and their weighted sum."""
         components = {reward.name: reward(prediction, target) for reward in self.rewards}
         return Score(components, sum(self.weights.get(name, 1.0) * value for name, value in components.items()))
+
+    def best_total(self, sample: Sample) -> float:  # noqa: ARG002 - what can be reached may depend on the truth
+        """The total of a perfect answer to ``sample``, but for the rounding of its coordinates."""
+        return sum(self.weights.get(reward.name, 1.0) * reward.high for reward in self.rewards)
 
     def ground_truth(self, sample: Sample, frame: Frame) -> str:
         """The portable truth of ``sample``: a JSON string that :meth:`score` takes, with no pixels in it."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, cast
 
 from vrft_bench.errors import DataError, UserError
-from vrft_bench.tasks.base import ClassTarget, Dataset, DataSpec, Metric, Prediction, Reward, Sample, Task
+from vrft_bench.tasks.base import ClassTarget, Dataset, DataSpec, Metric, Prediction, ProtocolName, Reward, Sample, Task
 from vrft_bench.tasks.coordinates import Frame, ModelProfile
 from vrft_bench.tasks.parsing import parse_label
 from vrft_bench.tasks.prompts import classification_prompt
@@ -20,14 +20,26 @@ class ClassificationTask(Task):
     """Classification of images that lie in a folder per class.
 
     ``subject`` completes "What is the ... in the image?"; ``folder`` is the dataset's folder under a data root
-    (``None``: only a folder that the user names with ``--images``).
+    (``None``: only a folder that the user names with ``--images``). ``paper_subject`` is what the ``paper`` protocol's
+    question calls the object and what it asks of it.
     """
 
     subject: str = "main object"
     folder: str | None = None
+    paper_subject: tuple[str, str] = ("an object", "class of the object")
 
     family: ClassVar[str] = "classification"
     target_type = ClassTarget
+    blind_bounds: ClassVar[Mapping[str, float]] = {"accuracy": 0.0, "metric": 0.0}
+    protocols = ("strict", "paper")
+    rules: ClassVar[Mapping[ProtocolName, str]] = {
+        "strict": "vrft_bench.tasks.classification:ClassificationTask",
+        "paper": "vrft_bench.tasks.paper.classification:PaperClassificationTask",
+    }
+
+    @property
+    def reads_data_root(self) -> bool:
+        return self.folder is not None
 
     def load(self, spec: DataSpec) -> Dataset:
         from vrft_bench.tasks.data.folders import load_class_folders

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from vrft_bench.errors import UserError
-from vrft_bench.tasks.base import BoxTarget, Dataset, DataSpec, Metric, Prediction, Reward, Sample, Task
+from vrft_bench.tasks.base import BoxTarget, Dataset, DataSpec, Metric, Prediction, ProtocolName, Reward, Sample, Task
 from vrft_bench.tasks.coordinates import Box, Frame, ModelProfile
 from vrft_bench.tasks.parsing import parse_detections
 from vrft_bench.tasks.prompts import detection_prompt
@@ -36,6 +36,16 @@ class DetectionTask(Task):
 
     family: ClassVar[str] = "detection"
     target_type = BoxTarget
+    blind_bounds: ClassVar[Mapping[str, float]] = {"iou": 0.1, "confidence": 0.1, "metric": 0.05}
+    protocols = ("strict", "paper")
+    rules: ClassVar[Mapping[ProtocolName, str]] = {
+        "strict": "vrft_bench.tasks.detection:DetectionTask",
+        "paper": "vrft_bench.tasks.paper.detection:PaperDetectionTask",
+    }
+
+    @property
+    def reads_data_root(self) -> bool:
+        return self.layout is not None
 
     def load(self, spec: DataSpec) -> Dataset:
         from vrft_bench.tasks.data.coco import load_detection

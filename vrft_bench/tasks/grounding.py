@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
 from vrft_bench.errors import UserError
-from vrft_bench.tasks.base import Dataset, DataSpec, MaskTarget, Metric, Prediction, Reward, Sample, Task
+from vrft_bench.tasks.base import Dataset, DataSpec, MaskTarget, Metric, Prediction, ProtocolName, Reward, Sample, Task
 from vrft_bench.tasks.coordinates import Frame, ModelProfile
 from vrft_bench.tasks.detection import model_box
 from vrft_bench.tasks.parsing import parse_region
@@ -22,6 +23,16 @@ class GroundingTask(Task):
 
     family: ClassVar[str] = "grounding"
     target_type = MaskTarget
+    blind_bounds: ClassVar[Mapping[str, float]] = {"iou": 0.35, "metric": 0.35}
+    protocols = ("strict", "paper")
+    rules: ClassVar[Mapping[ProtocolName, str]] = {
+        "strict": "vrft_bench.tasks.grounding:GroundingTask",
+        "paper": "vrft_bench.tasks.paper.grounding:PaperGroundingTask",
+    }
+
+    @property
+    def reads_data_root(self) -> bool:
+        return self.layout
 
     def load(self, spec: DataSpec) -> Dataset:
         from vrft_bench.tasks.data.layout import reasonseg_root

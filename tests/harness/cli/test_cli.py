@@ -152,7 +152,6 @@ def test_settings_come_from_a_file_and_flags_win(cli: Any, tmp_path: Path) -> No
         (("-t", "coco_fewshot", "-m", "mock/gold", "-M", "x"), 2, ("not of the form name=value",)),
         (("-t", "coco_fewshot", "-m", "mock/gold", "--profile", "qwen2vl"), 2, ("did you mean 'qwen2-vl'",)),
         (("-t", "coco_fewshot", "-m", "mock/gold", "--protocol", "loose"), 2, ("protocol", "strict")),
-        (("-t", "coco_fewshot", "-m", "mock/gold", "--protocol", "paper"), 2, ("no protocol 'paper'",)),
         (("-t", "coco_fewshot", "-m", "mock/gold", "--categories", "red circel"), 2, ("did you mean 'red circle'",)),
         (("-t", "coco_fewshot", "-m", "mock/gold", "--sample-id", "nope"), 2, ("unknown sample id 'nope'",)),
         (("-t", "coco_fewshot", "-m", "mock/gold", "--ask", "some"), 2, ("present",)),

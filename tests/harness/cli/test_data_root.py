@@ -102,5 +102,6 @@ def test_a_run_is_scored_from_another_folder(
     scored = cli("score", str(tmp_path / run["folder"] / "run.json"), "--json")
     assert scored.code == 0, scored.err
     assert json.loads(scored.out)["report"] == run["report"]
+    monkeypatch.chdir(tmp_path)  # runs are kept where the command is given
     repeated = json.loads(cli("-c", str(tmp_path / run["folder"] / "run.json"), "--json").out)
-    assert (repeated["reused"], Path(repeated["folder"])) == (True, tmp_path / run["folder"])
+    assert (repeated["reused"], Path(repeated["folder"])) == (True, Path(run["folder"]))

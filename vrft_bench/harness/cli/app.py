@@ -9,7 +9,7 @@ import typer
 
 from vrft_bench import __version__
 from vrft_bench.errors import ExitCode, UserError
-from vrft_bench.harness.cli import ls, run, score, show
+from vrft_bench.harness.cli import audit, ls, run, score, show, validate
 from vrft_bench.harness.cli.printing import stderr
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app.command("run")(run.run)
 app.command("score")(score.score)
 app.command("ls")(ls.ls)
 app.command("show")(show.show)
+app.command("validate")(validate.validate)
+app.command("audit")(audit.audit)
 
 _APP_FLAGS = {"-h", "--help", "--version", "--install-completion", "--show-completion"}
 

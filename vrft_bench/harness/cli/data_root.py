@@ -23,22 +23,6 @@ def with_data_root(config: RunConfig, task: Task) -> RunConfig:
 
     root = os.environ.get(DATA_VARIABLE)
     chosen = "data" in config.model_fields_set or config.annotations is not None or config.images is not None
-    if not root or chosen or not _reads_data_root(task):
+    if not root or chosen or not task.reads_data_root:
         return config
     return merge(config, {"data": root}, source=f"the environment (${DATA_VARIABLE})")
-
-
-def _reads_data_root(task: Task) -> bool:
-    """Whether ``task`` has a place under a data root; a family that is not ours says so itself, by refusing one."""
-    from vrft_bench.tasks.classification import ClassificationTask
-    from vrft_bench.tasks.detection import DetectionTask
-    from vrft_bench.tasks.grounding import GroundingTask
-
-    match task:
-        case DetectionTask():
-            return task.layout is not None
-        case ClassificationTask():
-            return task.folder is not None
-        case GroundingTask():
-            return task.layout
-    return True

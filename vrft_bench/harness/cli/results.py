@@ -24,6 +24,7 @@ _HEADINGS = {
     "ap_r": "AP rare",
     "ap_c": "AP common",
     "ap_f": "AP frequent",
+    "ap_areas": "AP over areas",
     "ap_small": "AP small",
     "ap_medium": "AP medium",
     "ap_large": "AP large",

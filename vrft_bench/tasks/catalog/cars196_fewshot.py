@@ -24,4 +24,5 @@ def cars196_fewshot() -> ClassificationTask:
         summary="few-shot classification, 196 car models",
         subject="model of the car",
         folder="cars196",
+        paper_subject=("a car", "model of the car"),
     )

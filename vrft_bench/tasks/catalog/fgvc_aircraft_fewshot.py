@@ -24,4 +24,5 @@ def fgvc_aircraft_fewshot() -> ClassificationTask:
         summary="few-shot classification, 100 aircraft variants",
         subject="model of the aircraft",
         folder="fgvc_aircraft",
+        paper_subject=("an aircraft", "model of the aircraft"),
     )

@@ -25,4 +25,5 @@ def flower102_fewshot() -> ClassificationTask:
         summary="few-shot classification, 102 flower species",
         subject="species of the flower",
         folder="flower102",
+        paper_subject=("a plant", "species of the plant"),
     )

@@ -24,4 +24,5 @@ def pets37_fewshot() -> ClassificationTask:
         summary="few-shot classification, 37 pet breeds",
         subject="breed of the pet",
         folder="pets37",
+        paper_subject=("a pet", "species of the pet"),
     )

@@ -93,6 +93,10 @@ def _values(outcomes: RankedOutcomes, all_areas: PrecisionRecall, categories: in
             values[f"ap_{name}"] = (
                 PrecisionRecall(outcomes, categories, images, number).average_precision().mean(axis=0)
             )
+    # What is not defined is left out, as where lvis-api's precision array is averaged over area ranges too.
+    values["ap_areas"] = _over_runs(
+        [values[name] for name in ("ap", *(f"ap_{area}" for area in AREA_RANGES if area != "all"))]
+    )
     values["ar"] = all_areas.recall().mean(axis=0)
 
     truths, hits, extras = (

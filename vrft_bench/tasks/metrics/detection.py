@@ -4,6 +4,8 @@ Definitions:
 
 * ``ap`` is the mean of AP over the chosen categories that have truth and over IoU .50:.95. COCO keeps the 100 most
   confident detections per image and category, LVIS 300 per image; a box without confidence scores 1.
+* ``ap_areas`` is AP averaged over the four area ranges (all, small, medium, large) as well, of each category those in
+  which it has truth. It is no standard figure: Visual-RFT's LVIS tables print it.
 * The order of equal scores is fixed: by image id, numerically where all ids are numbers, then by the order in the
   answer. ``ap_tie_min``, ``ap_tie_mean`` and ``ap_tie_max`` are over this order and 50 random orders of the images.
 * Intervals resample images with replacement (basic bootstrap, 1,000 replicates, fewer on large runs).
@@ -38,8 +40,9 @@ _BOOTSTRAP_WORK = 60_000_000
 class DetectionMetric:
     """AP and its companions over the samples of ``dataset``, each of which asks for one category in one image.
 
-    ``groups`` names sets of categories (novel, base) that get a figure ``ap_<group>`` of their own. Every question must
-    be counted, also those that nobody asked (with ``NO_PREDICTION``), and once for each completion index.
+    ``groups`` names sets of categories (novel, base) that get a figure ``ap_<group>`` of their own. With
+    ``over_areas``, ``ap_areas`` is the headline; without, it is not shown. Every question must be counted, also those
+    that nobody asked (with ``NO_PREDICTION``), and once for each completion index.
     """
 
     def __init__(
@@ -47,9 +50,11 @@ class DetectionMetric:
         dataset: Dataset,
         groups: Mapping[str, tuple[str, ...]] | None = None,
         *,
+        over_areas: bool = False,
         seed: int = 0,
         confidence_level: float = 0.95,
     ) -> None:
+        self._headline = "ap_areas" if over_areas else "ap"
         self._categories = dataset.categories
         self._index = {name: number for number, name in enumerate(dataset.categories)}
         self._rules = LVIS_RULES if dataset.rules == "lvis" else COCO_RULES
@@ -99,6 +104,8 @@ class DetectionMetric:
         values, replicates, ties = found.values, found.replicates, found.tie_range()
 
         figures = {name: Figure(mean_defined(item)) for name, item in values.items()}
+        if self._headline != "ap_areas":
+            del figures["ap_areas"]
         figures["ap"] = self._figure(values["ap"], replicates)
         for name, value in zip(("ap_tie_min", "ap_tie_mean", "ap_tie_max"), ties, strict=True):
             figures[name] = Figure(value)
@@ -109,7 +116,7 @@ class DetectionMetric:
             figures["boxes_without_confidence"] = Figure(self._without_confidence / self._boxes)
 
         return MetricReport(
-            headline="ap",
+            headline=self._headline,
             figures=figures,
             by_category=self._rows(found),
             notes=tuple(self._notes(found, ties, drawn, len(order))),
@@ -127,12 +134,15 @@ class DetectionMetric:
 
     def _rows(self, found: CategoryFigures) -> dict[str, dict[str, Figure | int | str]]:
         values = found.values
+        columns = ["ap50", "precision", "recall", "f1"]
+        if self._headline != "ap":
+            columns.insert(0, self._headline)
         return {
             name: {
                 "truths": int(found.truths[index]),
                 "images": int(found.images[index]),
                 "ap": self._with_interval(_defined(values["ap"][index]), found.replicates[:, index]),
-                **{key: Figure(_defined(values[key][index])) for key in ("ap50", "precision", "recall", "f1")},
+                **{key: Figure(_defined(values[key][index])) for key in columns},
             }
             for index, name in enumerate(self._categories)
         }

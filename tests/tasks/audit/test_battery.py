@@ -1,0 +1,117 @@
+"""The audit lets the sound rules pass, and catches rules that can be gamed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+
+from vrft_bench.tasks import get_task
+from vrft_bench.tasks.audit.battery import AuditReport, audit
+from vrft_bench.tasks.audit.boxes import mean_box
+from vrft_bench.tasks.audit.labels import most_profitable, most_profitable_words
+from vrft_bench.tasks.base import BoxTarget, ClassTarget, DataSpec, Prediction, Reward
+from vrft_bench.tasks.classification import ClassificationTask
+from vrft_bench.tasks.detection import DetectionTask
+from vrft_bench.tasks.profiles import QWEN2_5_VL, QWEN2_VL
+from vrft_bench.tasks.rewards import FORMAT
+
+pytestmark = pytest.mark.usefixtures("sample_cache")
+
+
+def by_name(report: AuditReport) -> dict[str, dict[str, float]]:
+    return {result.trick.name: dict(result.means) for result in report.results}
+
+
+@pytest.mark.parametrize("name", ["lvis_fewshot", "coco_ovd", "classification", "lisa_grounding"])
+def test_the_strict_rules_stay_within_their_bounds(name: str) -> None:
+    profile = QWEN2_5_VL if name == "lvis_fewshot" else QWEN2_VL
+    report = audit(get_task(name), DataSpec(), profile, limit=24)
+    assert report.passed, [(item.trick.name, item.above) for item in report.results if item.above]
+    assert not any(result.not_finite for result in report.results)
+    assert report.samples == 24
+
+
+def test_half_of_the_samples_have_truth_where_there_are_both() -> None:
+    report = audit(get_task("coco_ovd"), DataSpec(), QWEN2_VL, limit=20)
+    assert report.with_truth == 10
+    assert report.bounds["iou"] == pytest.approx(0.5 + DetectionTask.blind_bounds["iou"])
+
+
+def test_refusing_everywhere_earns_what_absent_truth_is_worth_and_no_metric() -> None:
+    report = audit(get_task("coco_ovd"), DataSpec(), QWEN2_VL, limit=20)
+    (refusal,) = [item for item in report.results if item.trick.name == "always No Objects"]
+    assert refusal.means["iou"] == 0.5
+    assert refusal.metric == 0.0
+    assert refusal.best == 3.0
+
+
+def test_the_most_common_class_earns_its_share_and_no_more() -> None:
+    report = audit(get_task("classification"), DataSpec(), QWEN2_VL, limit=30)
+    most = max(means["accuracy"] for means in by_name(report).values())
+    assert most == report.bounds["accuracy"] == report.bounds["metric"]
+
+
+def _either_way(prediction: Prediction, target: ClassTarget) -> float:
+    said = (prediction.label or "").lower()
+    return float(said in target.label or target.label in said)
+
+
+def _always(prediction: Prediction, target: BoxTarget) -> float:
+    return 1.0
+
+
+def _mean_confidence(prediction: Prediction, target: BoxTarget) -> float:
+    stated = [item.confidence or 0.0 for item in prediction.detections]
+    return sum(1.0 - value for value in stated) / len(stated) if stated else float("nan")
+
+
+@dataclass(frozen=True)
+class SubstringTask(ClassificationTask):
+    @property
+    def rewards(self) -> tuple[Reward, ...]:
+        return Reward("accuracy", _either_way), FORMAT
+
+
+@dataclass(frozen=True)
+class ConfidenceTask(DetectionTask):
+    @property
+    def rewards(self) -> tuple[Reward, ...]:
+        return Reward("iou", _always), Reward("confidence", _mean_confidence), FORMAT
+
+
+def test_a_two_way_substring_rule_is_caught_by_the_searched_constants() -> None:
+    report = audit(SubstringTask("gamed", "1", ""), DataSpec(), QWEN2_VL, limit=40)
+    assert not report.passed
+    gamed = {item.trick.name for item in report.results if "accuracy" in item.above}
+    assert {"empty answer", "every class listed", "the constant 'e'", "a class with more after it"} <= gamed
+
+
+def test_rules_that_pay_for_nothing_or_are_not_finite_are_caught() -> None:
+    report = audit(ConfidenceTask("gamed", "1", ""), DataSpec(), QWEN2_VL, limit=10)
+    found = {item.trick.name: item for item in report.results}
+    assert "iou" in found["empty completion"].above
+    assert found["empty completion"].not_finite == 10
+    assert "confidence" in found["garbage of confidence 0"].above
+    assert not report.passed
+
+
+def test_a_report_is_json_with_the_completion_that_scored_best() -> None:
+    report = audit(get_task("coco_fewshot"), DataSpec(), QWEN2_VL, limit=4)
+    value = report.to_json()
+    assert value["passed"] is True
+    assert {row["trick"] for row in value["results"]} >= {"the whole image", "mean box of the training set"}
+    assert all(len(row["completion"]) <= 503 for row in value["results"])
+
+
+def test_constants_are_searched_over_the_names_as_the_paper_compares_them() -> None:
+    truths = Counter({"2012 Acura RL": 3, "2012_BMW": 2, "1999 Audi": 1})
+    assert most_profitable(truths, 4)[0] == "2012"
+    assert most_profitable(truths, 1)[:2] == ["2", "0"] or most_profitable(truths, 1)[0] in "012a"
+    assert most_profitable_words(truths)[0] == "2012"
+
+
+def test_mean_boxes_are_fractions_of_their_images() -> None:
+    assert mean_box([((0.0, 0.0, 50.0, 50.0), 100, 50), ((0.0, 0.0, 10.0, 5.0), 10, 10)]) == (0.0, 0.0, 0.75, 0.75)
+    assert mean_box([]) is None

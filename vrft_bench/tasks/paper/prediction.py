@@ -1,0 +1,28 @@
+"""A completion as the paper's code sees it: what its evaluation reads, and the raw text that its rewards compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vrft_bench.tasks.base import Prediction
+from vrft_bench.tasks.coordinates import Frame, ModelProfile
+
+THOUSANDTHS = ModelProfile("thousandths", "norm_1000")
+"""The only coordinates that the paper's code knows, whatever the model speaks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaperPrediction(Prediction):
+    """A :class:`Prediction` by the evaluation's rules, with the completion's ``text`` and its ``frame``.
+
+    ``detections`` are neither clipped nor reordered. Their confidences are as stated, in any range; what is ranked is
+    finite: those beyond :data:`~vrft_bench.tasks.paper.parsing.LARGEST` are set to it, and NaN comes last.
+    """
+
+    text: str
+    frame: Frame
+
+
+def thousandths(frame: Frame) -> Frame:
+    """``frame`` for a model that writes thousandths of the image, whatever its own profile says."""
+    return Frame(THOUSANDTHS, frame.width, frame.height)

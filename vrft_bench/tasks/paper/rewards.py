@@ -1,0 +1,230 @@
+"""The rewards that Visual-RFT trains with, faults included.
+
+``Reward.function`` gives the reference's raw value, which may be NaN or infinite; calling the :class:`Reward` gives
+what training uses, where such a value is 0. They compare texts: a completion with a *solution*, the text of the
+training set, which is rendered from the target here. What is no :class:`PaperPrediction` (a completion that never came)
+earns 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from vrft_bench.tasks.base import BoxTarget, ClassTarget, MaskTarget, Prediction, Reward
+from vrft_bench.tasks.coordinates import Box, Frame
+from vrft_bench.tasks.paper.parsing import (
+    CORNERS,
+    FAILURES,
+    first_answer,
+    keeps_format,
+    rewarded_list,
+    without_duplicates,
+)
+from vrft_bench.tasks.paper.prediction import PaperPrediction, thousandths
+from vrft_bench.tasks.paper.symbolic import verified
+
+MATCH_IOU = 0.5
+"""A match has to lie above this; exactly .5 is none."""
+
+Match = tuple[float, Any]
+"""The IoU of a predicted box with its truth, 0 without one, and the confidence as stated, of any type."""
+
+
+def box_solution(target: BoxTarget, frame: Frame) -> str:
+    """The solution of a detection question: ``<answer>[{'Position': [1, 364, 98, 649], 'Confidence': 1}]</answer>``."""
+    if not target.boxes:
+        return "<answer>No Objects</answer>"
+    boxes = (f"{{'Position': {position}, 'Confidence': 1}}" for position in _positions(target, frame))
+    return f"<answer>[{', '.join(boxes)}]</answer>"
+
+
+def class_solution(target: ClassTarget) -> str:
+    """The solution of a classification question: ``<answer>737-400</answer>``."""
+    return f"<answer>{target.label}</answer>"
+
+
+def region_solution(target: MaskTarget, frame: Frame) -> str:
+    """The solution of a grounding question: ``<answer> (x1,y1),(x2,y2) </answer>``, with spaces as in training."""
+    x1, y1, x2, y2 = thousandths(frame).to_model(first_polygon_box(target))
+    return f"<answer> ({x1},{y1}),({x2},{y2}) </answer>"
+
+
+def first_polygon_box(target: MaskTarget) -> Box:
+    """The bounding box of the first polygon alone, which is all of a region that the paper's data keep."""
+    if not target.polygons:
+        return target.box
+    xs, ys = target.polygons[0][0::2], target.polygons[0][1::2]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def format_reward(prediction: Prediction, target: object) -> float:  # noqa: ARG001 - rewards share one signature
+    """1 if the whole text is a thought and an answer in their tags. Empty ones count, and so does text between several.
+
+    A line break after the last tag costs the reward.
+    """
+    return float(isinstance(prediction, PaperPrediction) and keeps_format(prediction.text))
+
+
+def iou_reward(prediction: Prediction, target: BoxTarget) -> float:
+    """Version 2, the one that runs: the sum of matched IoUs over max(number of truths, number of boxes)."""
+    return _detection_reward(
+        prediction,
+        target,
+        lambda matches, truths: min(_sum_of_ious(matches) / max(truths, len(matches)), 1.0),
+    )
+
+
+def iou_reward_v1(prediction: Prediction, target: BoxTarget) -> float:
+    """Version 1, the paper's equation 6: the sum of matched IoUs over the number of boxes, so that misses are free."""
+    return _detection_reward(
+        prediction,
+        target,
+        lambda matches, truths: min(_sum_of_ious(matches) / len(matches), 1.0),  # noqa: ARG005
+    )
+
+
+def confidence_reward(prediction: Prediction, target: BoxTarget) -> float:
+    """The mean over the boxes of c where matched and 1 - c where not, brought into [0, 1] only after averaging.
+
+    NaN where a stated confidence is NaN.
+    """
+    return _detection_reward(prediction, target, lambda matches, truths: _mean_confidence(matches))  # noqa: ARG005
+
+
+def accuracy_reward(prediction: Prediction, target: ClassTarget) -> float:
+    """1 if one of answer and label is part of the other; without answer tags the whole completion is the answer."""
+    if not isinstance(prediction, PaperPrediction):
+        return 0.0
+    if verified(prediction.text, class_solution(target)):
+        return 1.0
+    answer = first_answer(prediction.text)
+    return float(is_part_of_the_other(prediction.text if answer is None else answer, target.label))
+
+
+def is_part_of_the_other(answer: str, label: str) -> bool:
+    """The paper's comparison, of its evaluation too: without spaces and underscores, in lower case."""
+    given, true = (text.strip().replace(" ", "").replace("_", "").lower() for text in (answer, label))
+    return true in given or given in true
+
+
+def evaluated_accuracy(prediction: Prediction, target: ClassTarget) -> float:
+    """What the evaluation counts: :func:`is_part_of_the_other` of the answer, and nothing without answer tags."""
+    return float(prediction.label is not None and is_part_of_the_other(prediction.label, target.label))
+
+
+def giou_reward(prediction: Prediction, target: MaskTarget) -> float:
+    """1 + generalised IoU (Rezatofighi et al. 2019) in the unit square, 2 where answer and solution are equal texts.
+
+    Neither clipped nor kept to boxes whose corners are in order, so it has no bounds. 0 where no box was read.
+    """
+    if not isinstance(prediction, PaperPrediction):
+        return 0.0
+    solution = region_solution(target, prediction.frame)
+    if verified(prediction.text, solution):
+        return 1.0
+    truth = first_answer(solution) or ""
+    answer = first_answer(prediction.text, over_lines=True)
+    answer = prediction.text.strip() if answer is None else answer
+    if answer == truth:
+        return 2.0
+    try:
+        return 1.0 + _generalised_iou(_corners(truth), _corners(answer))
+    except FAILURES:
+        return 0.0
+
+
+def _detection_reward(prediction: Prediction, target: BoxTarget, worth: Callable[[list[Match], int], float]) -> float:
+    """1 where symbolic verification succeeds, else what ``worth`` makes of the matches; 0 for whatever fails."""
+    if not isinstance(prediction, PaperPrediction):
+        return 0.0
+    if verified(prediction.text, box_solution(target, prediction.frame)):
+        return 1.0
+    try:
+        truths = _positions(target, prediction.frame)
+        elements = rewarded_list(prediction.text)
+        if not truths or elements is None or not isinstance(elements[0], dict):
+            return 0.0
+        matches = _matches(without_duplicates(elements), truths)
+        _mean_confidence(matches)  # what cannot be averaged costs the IoU reward too
+        return float(worth(matches, len(truths)))
+    except FAILURES:
+        return 0.0
+
+
+def _positions(target: BoxTarget, frame: Frame) -> list[list[float]]:
+    return [list(thousandths(frame).to_model(box)) for box in target.boxes]
+
+
+def _matches(elements: list[Any], truths: list[list[float]]) -> list[Match]:
+    """By descending confidence, each box takes the free truth that it overlaps most, if by more than the threshold."""
+    free = dict(enumerate(truths))
+    matches: list[Match] = []
+    for element in sorted(elements, key=lambda item: item["Confidence"], reverse=True):
+        best, overlap = -1, 0.0
+        for number, truth in free.items():
+            if (value := _iou(truth, element["Position"])) > overlap:
+                best, overlap = number, value
+        if overlap > MATCH_IOU:
+            del free[best]
+            matches.append((overlap, element["Confidence"]))
+        else:
+            matches.append((0.0, element["Confidence"]))
+    return matches
+
+
+def _iou(truth: list[float], box: Any) -> float:
+    """IoU in the reference's order of operations, which decides what NaN and infinite numbers amount to."""
+    ax1, ay1, ax2, ay2 = truth
+    bx1, by1, bx2, by2 = box
+    x1, y1, x2, y2 = max(ax1, bx1), max(ay1, by1), min(ax2, bx2), min(ay2, by2)
+    if x2 <= x1 or y2 <= y1:
+        return 0.0
+    shared = (x2 - x1) * (y2 - y1)
+    return float(shared / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - shared))
+
+
+def _sum_of_ious(matches: list[Match]) -> float:
+    total = 0.0  # added up one by one: sum() rounds otherwise from Python 3.12 on
+    for overlap, _ in matches:
+        total += overlap
+    return total
+
+
+def _mean_confidence(matches: list[Match]) -> float:
+    total = 0.0
+    for overlap, stated in matches:
+        total += stated if overlap else 1 - stated
+    mean = total / len(matches)
+    return mean if math.isnan(mean) else float(min(max(mean, 0.0), 1.0))
+
+
+def _corners(answer: str) -> list[tuple[float, float]]:
+    """Two corners of a box; of several boxes their top-left corners come first, so that those count as a box."""
+    found = [[int(digits) / 1000 for digits in match] for match in CORNERS.findall(answer)]
+    return [(x1, y1) for x1, y1, _, _ in found] + [(x2, y2) for _, _, x2, y2 in found]
+
+
+def _generalised_iou(truth: list[tuple[float, float]], given: list[tuple[float, float]]) -> float:
+    (ax1, ay1), (ax2, ay2) = truth[0], truth[1]
+    (bx1, by1), (bx2, by2) = given[0], given[1]
+    shared = max(0.0, min(ax2, bx2) - max(ax1, bx1)) * max(0.0, min(ay2, by2) - max(ay1, by1))
+    union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - shared
+    overlap = shared / union if union > 0 else 0.0
+    hull = (max(ax2, bx2) - min(ax1, bx1)) * (max(ay2, by2) - min(ay1, by1))
+    return overlap - (hull - union) / hull if hull > 0 else overlap
+
+
+FORMAT = Reward("format", format_reward)
+IOU = Reward("iou", iou_reward)
+IOU_V1 = Reward("iou_v1", iou_reward_v1)
+CONFIDENCE = Reward("confidence", confidence_reward)
+ACCURACY = Reward("accuracy", accuracy_reward)
+GIOU = Reward("giou", giou_reward, low=-math.inf, high=math.inf)
+BY_NAME = {
+    "detection": {reward.name: reward for reward in (IOU, IOU_V1, CONFIDENCE, FORMAT)},
+    "classification": {reward.name: reward for reward in (ACCURACY, FORMAT)},
+    "grounding": {reward.name: reward for reward in (GIOU, FORMAT)},
+}
+"""Family -> name -> reward; ``iou_v1`` is there to be compared with, and belongs to no task."""
