@@ -76,6 +76,7 @@ def test_run_json_says_what_ran_and_names_no_machine_or_user(questions: Any, ans
     assert written["config"]["task"] == ["questions"]
     assert written["config"]["fresh"] is False
     task = {"name": "questions", "version": "1", "protocol": "strict", "weights": {}, "groups": {}}
+    task["rewards"] = ["iou", "confidence", "format"]
     assert written["identity"]["task"] == task
     assert written["identity"]["model"] == {"name": "answers"}
     assert len(written["sessions"]) == 1

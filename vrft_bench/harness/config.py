@@ -39,6 +39,9 @@ class RunConfig(BaseModel):
     protocol: ProtocolName = Field(
         default="strict", description="Rules of parsing and scoring: strict (sound) or paper (Visual-RFT's own)."
     )
+    reward: str | None = Field(
+        default=None, description="Rewards and weights in place of the task's own, e.g. iou=1,format=0.5."
+    )
     data: Path | None = Field(default=None, description="Root of the real data; without it the sample data is used.")
     split: str | None = Field(default=None, description="Split of the data; by default the task's own.")
     categories: list[str] = Field(default=[], description="Only these categories; by default the task's own.")

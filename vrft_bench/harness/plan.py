@@ -20,6 +20,7 @@ from vrft_bench.harness.config import RunConfig
 from vrft_bench.harness.identity import canonical
 from vrft_bench.harness.models.base import Backend, LimitsPixels
 from vrft_bench.registry import PROFILES
+from vrft_bench.tasks import get_task
 from vrft_bench.tasks.base import Dataset, ImageRef, Sample, Task, target_to_json
 from vrft_bench.tasks.coordinates import ModelProfile
 from vrft_bench.tasks.detection import DetectionTask
@@ -68,6 +69,7 @@ class RunPlan:
                 "name": self.task.name,
                 "version": self.task.version,
                 "protocol": self.task.protocol,
+                "rewards": [reward.name for reward in self.task.rewards],
                 "weights": dict(self.task.weights),
                 "groups": _groups(self.task, self.dataset),
             },
@@ -95,6 +97,12 @@ def make_plan(task: Task, profile: ModelProfile, config: RunConfig) -> RunPlan:
     task = task.under(config.protocol)
     dataset = task.load(config.data_spec())
     return RunPlan(task, dataset, profile, config, _survey(task, dataset, profile, config))
+
+
+def choose_task(name: str, config: RunConfig) -> Task:
+    """The task called ``name`` under the protocol and with the rewards that ``config`` chooses."""
+    task = get_task(name, config.protocol)
+    return task if config.reward is None else task.rewarded_by(config.reward)
 
 
 def resolve_profile(config: RunConfig, backend: Backend) -> ModelProfile:

@@ -11,14 +11,13 @@ from pathlib import Path
 
 from vrft_bench.errors import UserError
 from vrft_bench.harness.identity import differences
-from vrft_bench.harness.plan import RunPlan, make_plan
+from vrft_bench.harness.plan import RunPlan, choose_task, make_plan
 from vrft_bench.harness.progress import Progress, SilentProgress
 from vrft_bench.harness.records import Key, RecordIndex, RecordWriter, disk_error
 from vrft_bench.harness.results import RunResult
 from vrft_bench.harness.scoring import Scorer
 from vrft_bench.harness.store import SAMPLES, Manifest, RunStore, containing_run, read_manifest, utc_now, versions
 from vrft_bench.registry import include
-from vrft_bench.tasks import get_task
 from vrft_bench.tasks.coordinates import ModelProfile
 
 
@@ -35,7 +34,7 @@ def rescore(folder: str | Path, *, allow_changed: bool = False, progress: Progre
     for file in config.include:
         include(file)
     profile = ModelProfile.from_json(manifest.identity["profile"])
-    plan = make_plan(get_task(manifest.task, config.protocol), profile, config)
+    plan = make_plan(choose_task(manifest.task, config), profile, config)
     changes = _changes(manifest, plan)
     if changes and not allow_changed:
         raise UserError(

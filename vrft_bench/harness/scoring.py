@@ -49,7 +49,7 @@ class Scorer:
 
     def replay(self, sample: Sample, record: Record) -> Score:
         """Read the text of ``record`` again, count it, and put prediction and score into it."""
-        prediction, score = self._read(sample, record)
+        prediction, score = self.read(sample, record)
         record["prediction"] = prediction.to_json()
         record["score"] = score.to_json()
         self._metric.update(sample, prediction, record["n"])
@@ -68,7 +68,8 @@ class Scorer:
                 self._metric.update(sample, NO_PREDICTION, n)
         return self._metric.compute(), self.tally.stats(*self._dataset.notes, *notes)
 
-    def _read(self, sample: Sample, record: Record) -> tuple[Prediction, Score]:
+    def read(self, sample: Sample, record: Record) -> tuple[Prediction, Score]:
+        """What the text of ``record`` says, and what that is worth; nothing is counted."""
         size: Any = record.get("processed")
         processed = (int(size[0]), int(size[1])) if size else None
         frame = Frame(self._profile, sample.image.width, sample.image.height, processed)

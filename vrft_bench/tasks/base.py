@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 from vrft_bench.errors import UserError
 from vrft_bench.tasks.coordinates import Box, Frame, ModelProfile
+from vrft_bench.tasks.ground_truth import no_ground_truth, read_ground_truth
 from vrft_bench.tasks.targets import BoxTarget as BoxTarget
 from vrft_bench.tasks.targets import ClassTarget as ClassTarget
 from vrft_bench.tasks.targets import MaskTarget as MaskTarget
@@ -248,6 +249,7 @@ class Task(ABC):
     summary: str
     protocol: ProtocolName = "strict"
     weights: Mapping[str, float] = field(default_factory=dict, hash=False)
+    chosen_rewards: tuple[Reward, ...] = ()
 
     family: ClassVar[str]
     target_type: ClassVar[type[Target] | None] = None
@@ -291,8 +293,30 @@ class Task(ABC):
 
     @property
     @abstractmethod
+    def default_rewards(self) -> tuple[Reward, ...]:
+        """The reward components where none are chosen, in a fixed order."""
+
+    @property
     def rewards(self) -> tuple[Reward, ...]:
-        """The reward components, in a fixed order."""
+        """The reward components that count, in a fixed order."""
+        return self.chosen_rewards or self.default_rewards
+
+    @property
+    def reward_choices(self) -> Mapping[str, Reward]:
+        """By name, what :meth:`rewarded_by` may choose from."""
+        from vrft_bench.tasks.more_rewards import REWARDS
+
+        return REWARDS.get(self.family) or {reward.name: reward for reward in self.default_rewards}
+
+    def rewarded_by(self, spec: str) -> Self:
+        """This task with the rewards and weights of ``spec`` (``iou=1,format=0.5``) in place of its own.
+
+        Raises :class:`UserError` for a name that is no choice and for a weight that is no number of 0 or more.
+        """
+        from vrft_bench.tasks.more_rewards import choose_rewards
+
+        chosen, weights = choose_rewards(self.family, spec, self.reward_choices)
+        return replace(self, chosen_rewards=chosen, weights=weights)
 
     @abstractmethod
     def metric(self, dataset: Dataset) -> Metric:
@@ -348,36 +372,7 @@ class Task(ABC):
                 f"a completion is text, not {type(completion).__name__}",
                 fix="pass the assistant's text; of a chat message that is message['content']",
             )
-        truth = _read_ground_truth(ground_truth)
-        for key, mine in (("task", self.name), ("version", self.version), ("protocol", self.protocol)):
-            if truth[key] != mine:
-                raise UserError(
-                    f"this ground truth was made for {key} {truth[key]!r}, and is scored by {key} {mine!r}",
-                    fix="make the ground truth anew with this version of the task, or install the version it names",
-                )
-        try:
-            frame, target = Frame.from_json(truth), target_from_json(truth["target"])
-        except (UserError, AttributeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-            raise _no_ground_truth(ground_truth, f"holds what cannot be read ({error})") from error
+        frame, target = read_ground_truth(ground_truth, self.name, self.version, self.protocol)
         if self.target_type is not None and not isinstance(target, self.target_type):
-            raise _no_ground_truth(ground_truth, f"holds a {target.kind} target, and {self.name} is {self.family}")
+            raise no_ground_truth(ground_truth, f"holds a {target.kind} target, and {self.name} is {self.family}")
         return self.judge(self.parse(completion, frame), target).to_json()
-
-
-def _read_ground_truth(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise _no_ground_truth(text, "is not JSON") from error
-    if not isinstance(value, dict):
-        raise _no_ground_truth(text, "is not a JSON object")
-    if missing := {"task", "version", "protocol", "profile", "image_size", "target"} - value.keys():
-        raise _no_ground_truth(text, f"lacks {', '.join(sorted(missing))}")
-    return value
-
-
-def _no_ground_truth(text: object, why: str) -> UserError:
-    return UserError(
-        f"this is no ground truth: {str(text)[:80]!r} {why}",
-        fix="pass the JSON string that task.ground_truth(sample, frame) made",
-    )

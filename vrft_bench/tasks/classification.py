@@ -85,7 +85,7 @@ class ClassificationTask(Task):
         return parse_label(text, frame, truncated=truncated)
 
     @property
-    def rewards(self) -> tuple[Reward, ...]:
+    def default_rewards(self) -> tuple[Reward, ...]:
         return ACCURACY, FORMAT
 
     def metric(self, dataset: Dataset) -> Metric:

@@ -93,7 +93,7 @@ class DetectionTask(Task):
         return parse_detections(text, frame, truncated=truncated)
 
     @property
-    def rewards(self) -> tuple[Reward, ...]:
+    def default_rewards(self) -> tuple[Reward, ...]:
         return IOU, CONFIDENCE, FORMAT
 
     def metric(self, dataset: Dataset) -> Metric:

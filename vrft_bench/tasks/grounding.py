@@ -70,7 +70,7 @@ class GroundingTask(Task):
         return parse_region(text, frame, truncated=truncated)
 
     @property
-    def rewards(self) -> tuple[Reward, ...]:
+    def default_rewards(self) -> tuple[Reward, ...]:
         return REGION_IOU, FORMAT
 
     def metric(self, dataset: Dataset) -> Metric:

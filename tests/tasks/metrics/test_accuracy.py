@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from vrft_bench.tasks.base import NO_PREDICTION, ClassTarget, Dataset, ImageRef, Prediction, Sample, Status
@@ -57,4 +58,52 @@ def test_partial_credit_sums_to_the_same_in_any_order():
 
 
 def test_nothing_counted_has_no_accuracy():
-    assert AccuracyMetric(DATASET, _exact).compute().figures["accuracy"].value is None
+    assert {figure.value for figure in AccuracyMetric(DATASET, _exact).compute().figures.values()} == {None}
+
+
+def test_balanced_accuracy_weighs_every_class_alike():
+    """A model that always says cat: right in 9 of 10 cases, and in one class of two."""
+    metric = AccuracyMetric(Dataset("val", ("cat", "dog"), lambda: iter(())), _exact)
+    for number in range(10):
+        metric.update(_sample(number, "cat" if number else "dog"), Prediction(Status.OK, label="cat"))
+    figures = metric.compute().figures
+    assert figures["accuracy"].value == pytest.approx(0.9)
+    balanced = figures["balanced_accuracy"]
+    assert balanced.value == pytest.approx((1.0 + 0.0) / 2)
+    (cat_low, _), (_, dog_high) = wilson_interval(1.0, 9), wilson_interval(0.0, 1)
+    assert balanced.low == pytest.approx(0.5 - (1.0 - cat_low) / 2)
+    assert balanced.high == pytest.approx(0.5 + dog_high / 2)
+
+
+def test_the_balanced_interval_holds_the_truth_about_as_often_as_it_says():
+    """Three classes of 12, 20 and 40 questions with their own chances of a right answer."""
+    rng = np.random.default_rng(0)
+    chances = {"cat": (12, 0.9), "dog": (20, 0.5), "owl": (40, 0.7)}
+    expected = np.mean([chance for _, chance in chances.values()])
+    held = 0
+    for _ in range(400):
+        metric = AccuracyMetric(DATASET, _exact)
+        for label, (count, chance) in chances.items():
+            for number, right in enumerate(rng.random(count) < chance):
+                metric.update(_sample(number, label), Prediction(Status.OK, label=label if right else "?"))
+        figure = metric.compute().figures["balanced_accuracy"]
+        held += figure.low <= expected <= figure.high
+    assert 0.92 <= held / 400 <= 0.99
+
+
+@pytest.mark.parametrize(("right", "centred"), [(3, 0.0), (9, 1.0), (0, -0.5), (6, 0.5)])
+def test_chance_is_zero_and_perfection_one(right: int, centred: float):
+    metric = AccuracyMetric(DATASET, _exact)
+    for number in range(9):
+        metric.update(_sample(number, "cat"), Prediction(Status.OK, label="cat" if number < right else "dog"))
+    figures = metric.compute().figures
+    figure = figures["chance_centred_accuracy"]
+    assert figure.value == pytest.approx(centred)
+    low, high = ((end - 1 / 3) / (1 - 1 / 3) for end in wilson_interval(right / 9, 9))
+    assert (figure.low, figure.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_with_one_class_there_is_no_chance_to_centre_on():
+    metric = AccuracyMetric(Dataset("val", ("cat",), lambda: iter(())), _exact)
+    metric.update(_sample(0, "cat"), Prediction(Status.OK, label="cat"))
+    assert metric.compute().figures["chance_centred_accuracy"].value is None

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vrft_bench.errors import ExitCode
-from vrft_bench.harness.cli.data_root import HELP_DATA
+from vrft_bench.harness.cli.options import (
+    Annotations,
+    AsJson,
+    Categories,
+    Data,
+    Debug,
+    Images,
+    Include,
+    Plain,
+    Split,
+    prepared,
+)
 from vrft_bench.harness.cli.protocols import under_protocols
 
 if TYPE_CHECKING:
@@ -21,36 +32,23 @@ def audit(
     profile: Annotated[str, typer.Option(help="Whose coordinates to speak (see `ls profiles`).")] = "qwen2-vl",
     limit: Annotated[int, typer.Option("--limit", "-L", min=1, help="How many samples each trick is tried on.")] = 100,
     seed: Annotated[int, typer.Option(help="Which samples are drawn.")] = 0,
-    data: Annotated[str | None, typer.Option(metavar="DIR", help=HELP_DATA)] = None,
-    split: Annotated[str | None, typer.Option(help="Split of the data.")] = None,
-    categories: Annotated[str | None, typer.Option(help="Only these categories, comma-separated.")] = None,
-    annotations: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Your own COCO- or LVIS-format annotations.")
-    ] = None,
-    images: Annotated[str | None, typer.Option(metavar="DIR", help="The image folder of your own data.")] = None,
-    include: Annotated[list[str] | None, typer.Option("--include", help="A Python file that registers more.")] = None,
+    data: Data = None,
+    split: Split = None,
+    categories: Categories = None,
+    annotations: Annotations = None,
+    images: Images = None,
+    include: Include = None,
     every: Annotated[bool, typer.Option("--all", help="A row for every trick, not the best of each family.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="No colours, no lines.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # noqa: ARG001 - read by main
+    as_json: AsJson = False,
+    plain: Plain = False,
+    debug: Debug = False,  # noqa: ARG001 - read by main
 ) -> None:
     """Try blind and adversarial completions on a task; exit code 1 where one earns more than the task allows."""
     from vrft_bench.harness.cli.data_root import with_data_root
-    from vrft_bench.harness.config import make_config
     from vrft_bench.registry import PROFILES
-    from vrft_bench.registry import include as include_file
     from vrft_bench.tasks.audit.battery import audit as try_battery
 
-    for file in include or ():
-        include_file(file)
-    flags = {
-        "data": data,
-        "split": split,
-        "categories": categories,
-        "annotations": annotations,
-        "images": images,
-    }
-    config = make_config({name: value for name, value in flags.items() if value is not None})
+    config = prepared(include, data=data, split=split, categories=categories, annotations=annotations, images=images)
     reports = []
     for chosen in under_protocols(task, protocol):
         spec = with_data_root(config, chosen).data_spec()

@@ -51,16 +51,27 @@ def print_result(result: RunResult, *, plain: bool = False) -> None:
     if manifest.config.limit is not None or manifest.config.sample_id:
         parts.append(f"PARTIAL: {manifest.samples} questions selected")
     title = "  |  ".join(parts)
-    if report.by_category:
-        _print_categories(report, title, plain)
-        _print_figures(report, "other figures", plain, skip=_columns(report))
-    else:
-        _print_figures(report, title, plain)
+    _print_tables(report, title, plain)
     for line in _answer_lines(result):
         typer.echo(line)
     for note in (*report.notes, *answers.notes):
         typer.echo(f"note: {note}")
     typer.echo(f"{result.folder}")
+
+
+def print_report(report: MetricReport, title: str, *, plain: bool = False) -> None:
+    """Figures that stand alone, with their notes."""
+    _print_tables(report, title, plain)
+    for note in report.notes:
+        typer.echo(f"note: {note}")
+
+
+def _print_tables(report: MetricReport, title: str, plain: bool) -> None:
+    if report.by_category:
+        _print_categories(report, title, plain)
+        _print_figures(report, "other figures", plain, skip=_columns(report))
+    else:
+        _print_figures(report, title, plain)
 
 
 def result_json(result: RunResult) -> dict[str, Any]:
@@ -121,7 +132,7 @@ def _print_categories(report: MetricReport, title: str, plain: bool) -> None:
     headline = report.headline
     columns = [Column("category")]
     for key in keys:
-        columns.append(Column(_HEADINGS.get(key, key), numeric=True))
+        columns.append(Column(_HEADINGS.get(key, key.replace("_", " ")), numeric=True))
         if key == headline:
             columns.append(Column("95% interval", numeric=True))
     rows = [[name, *_cells(row, keys, headline)] for name, row in report.by_category.items()]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vrft_bench.errors import RunInterrupted, UserError
-from vrft_bench.harness.cli.data_root import HELP_DATA, with_data_root
+from vrft_bench.harness.cli.data_root import with_data_root
+from vrft_bench.harness.cli.options import Annotations, Ask, Categories, Data, Debug, Images, Include, Plain, Split
 
 if TYPE_CHECKING:
     from vrft_bench.harness.config import RunConfig
@@ -35,16 +36,15 @@ def run(
         typer.Option(help="Coordinate profile (see `ls profiles`); default: what the checkpoint's config says."),
     ] = None,
     protocol: Annotated[str | None, typer.Option(help="strict (sound rules, the default) or paper.")] = None,
-    data: Annotated[str | None, typer.Option(metavar="DIR", help=HELP_DATA)] = None,
-    split: Annotated[str | None, typer.Option(help="Split of the data, such as val or train.")] = None,
-    categories: Annotated[str | None, typer.Option(help="Only these categories, comma-separated.")] = None,
-    ask: Annotated[
-        str | None, typer.Option(help="Which categories to ask of an image: present, all, or file:MAP.json.")
+    reward: Annotated[
+        str | None, typer.Option(help="Rewards and weights in place of the task's own: iou=1,format=0.5.")
     ] = None,
-    annotations: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Your own COCO- or LVIS-format annotations.")
-    ] = None,
-    images: Annotated[str | None, typer.Option(metavar="DIR", help="The image folder of your own data.")] = None,
+    data: Data = None,
+    split: Split = None,
+    categories: Categories = None,
+    ask: Ask = None,
+    annotations: Annotations = None,
+    images: Images = None,
     limit: Annotated[int | None, typer.Option("--limit", "-L", help="Only the first N questions.")] = None,
     sample_id: Annotated[
         list[str] | None, typer.Option("--sample-id", help="Only this question, by id; may be repeated.")
@@ -66,22 +66,21 @@ def run(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="YAML, TOML or JSON with these settings, or a run.json.")
     ] = None,
-    include: Annotated[
-        list[str] | None, typer.Option("--include", help="A Python file that registers tasks, models or profiles.")
-    ] = None,
+    include: Include = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (a line per run).")] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="No colours, no bar, no lines.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # noqa: ARG001 - read by main
+    plain: Plain = False,
+    debug: Debug = False,  # noqa: ARG001 - read by main
 ) -> None:
     """Evaluate a model on one or more tasks. Repeating a command resumes its run, or shows what it found."""
     from vrft_bench.harness.cli.results import dry_run_json, dry_run_text, print_result, result_json
     from vrft_bench.harness.config import merge, read_config_file
     from vrft_bench.harness.models import load_backend
+    from vrft_bench.harness.plan import choose_task
     from vrft_bench.harness.progress import make_progress
     from vrft_bench.harness.run import carry_out
     from vrft_bench.registry import include as include_file
-    from vrft_bench.tasks import get_task, select_tasks
+    from vrft_bench.tasks import select_tasks
 
     flags: dict[str, Any] = {
         "task": _split(task),
@@ -89,6 +88,7 @@ def run(
         "model_args": _pairs(model_args),
         "profile": profile,
         "protocol": protocol,
+        "reward": reward,
         "data": data,
         "split": split,
         "categories": categories,
@@ -114,7 +114,7 @@ def run(
         include_file(file)
     if not settings.task:
         raise UserError("no task is given", fix="say --task NAME; `vrft-bench ls tasks` lists them")
-    tasks = [get_task(name, settings.protocol) for name in select_tasks(settings.task)]
+    tasks = [choose_task(name, settings) for name in select_tasks(settings.task)]
     backend = load_backend(settings.model, settings.model_args)
     try:
         plans = _plans(tasks, backend, settings)

@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from vrft_bench.errors import UserError
-from vrft_bench.harness.cli.data_root import HELP_DATA, with_data_root
+from vrft_bench.harness.cli.data_root import with_data_root
+from vrft_bench.harness.cli.options import (
+    Annotations,
+    AsJson,
+    Ask,
+    Categories,
+    Data,
+    Debug,
+    Images,
+    Include,
+    Split,
+    prepared,
+)
 
 
 def show(
@@ -18,38 +30,32 @@ def show(
     ] = None,
     profile: Annotated[str, typer.Option(help="Whose coordinates to speak (see `ls profiles`).")] = "qwen2-vl",
     protocol: Annotated[str, typer.Option(help="strict or paper.")] = "strict",
-    data: Annotated[str | None, typer.Option(metavar="DIR", help=HELP_DATA)] = None,
-    split: Annotated[str | None, typer.Option(help="Split of the data.")] = None,
-    categories: Annotated[str | None, typer.Option(help="Only these categories, comma-separated.")] = None,
-    ask: Annotated[str | None, typer.Option(help="present, all, or file:MAP.json.")] = None,
-    annotations: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Your own COCO- or LVIS-format annotations.")
-    ] = None,
-    images: Annotated[str | None, typer.Option(metavar="DIR", help="The image folder of your own data.")] = None,
-    include: Annotated[list[str] | None, typer.Option("--include", help="A Python file that registers more.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # noqa: ARG001 - read by main
+    data: Data = None,
+    split: Split = None,
+    categories: Categories = None,
+    ask: Ask = None,
+    annotations: Annotations = None,
+    images: Images = None,
+    include: Include = None,
+    as_json: AsJson = False,
+    debug: Debug = False,  # noqa: ARG001 - read by main
 ) -> None:
     """Show one sample of a task: prompt, chat messages, truth, gold completion and its scores."""
-    from vrft_bench.harness.config import make_config
     from vrft_bench.registry import PROFILES
-    from vrft_bench.registry import include as include_file
     from vrft_bench.tasks import get_task
     from vrft_bench.tasks.base import BoxTarget, target_to_json
     from vrft_bench.tasks.coordinates import Frame
 
-    for file in include or ():
-        include_file(file)
-    flags = {
-        "protocol": protocol,
-        "data": data,
-        "split": split,
-        "categories": categories,
-        "ask": ask,
-        "annotations": annotations,
-        "images": images,
-    }
-    config = make_config({name: value for name, value in flags.items() if value is not None})
+    config = prepared(
+        include,
+        protocol=protocol,
+        data=data,
+        split=split,
+        categories=categories,
+        ask=ask,
+        annotations=annotations,
+        images=images,
+    )
     chosen = get_task(task, config.protocol)
     dataset = chosen.load(with_data_root(config, chosen).data_spec())
     sample = next(

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from vrft_bench.errors import ExitCode
-from vrft_bench.harness.cli.data_root import HELP_DATA
+from vrft_bench.harness.cli.options import (
+    Annotations,
+    AsJson,
+    Categories,
+    Data,
+    Debug,
+    Images,
+    Include,
+    Plain,
+    Split,
+    prepared,
+)
 from vrft_bench.harness.cli.protocols import under_protocols
 
 
@@ -17,36 +28,23 @@ def validate(
     protocol: Annotated[str, typer.Option(help="strict, paper, or both.")] = "both",
     profile: Annotated[str | None, typer.Option(help="Only this profile; default: every one.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-L", min=1, help="Only the first N samples.")] = None,
-    data: Annotated[str | None, typer.Option(metavar="DIR", help=HELP_DATA)] = None,
-    split: Annotated[str | None, typer.Option(help="Split of the data.")] = None,
-    categories: Annotated[str | None, typer.Option(help="Only these categories, comma-separated.")] = None,
-    annotations: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Your own COCO- or LVIS-format annotations.")
-    ] = None,
-    images: Annotated[str | None, typer.Option(metavar="DIR", help="The image folder of your own data.")] = None,
-    include: Annotated[list[str] | None, typer.Option("--include", help="A Python file that registers more.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="No colours, no lines.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # noqa: ARG001 - read by main
+    data: Data = None,
+    split: Split = None,
+    categories: Categories = None,
+    annotations: Annotations = None,
+    images: Images = None,
+    include: Include = None,
+    as_json: AsJson = False,
+    plain: Plain = False,
+    debug: Debug = False,  # noqa: ARG001 - read by main
 ) -> None:
     """Check a task without a model: gold scores, the empty completion, coordinates, prompts. Exit code 1 on a flaw."""
     from vrft_bench.harness.cli.data_root import with_data_root
     from vrft_bench.harness.cli.printing import Column, print_table
-    from vrft_bench.harness.config import make_config
     from vrft_bench.registry import PROFILES
-    from vrft_bench.registry import include as include_file
     from vrft_bench.tasks.validate import validate as check
 
-    for file in include or ():
-        include_file(file)
-    flags = {
-        "data": data,
-        "split": split,
-        "categories": categories,
-        "annotations": annotations,
-        "images": images,
-    }
-    config = make_config({name: value for name, value in flags.items() if value is not None})
+    config = prepared(include, data=data, split=split, categories=categories, annotations=annotations, images=images)
     profiles = [PROFILES.get(name) for name in ([profile] if profile else PROFILES.names())]
     found = {}
     for chosen in under_protocols(task, protocol):

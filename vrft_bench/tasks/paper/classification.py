@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -10,7 +11,7 @@ from vrft_bench.tasks.classification import ClassificationTask
 from vrft_bench.tasks.coordinates import Frame, ModelProfile
 from vrft_bench.tasks.paper.parsing import parse_label
 from vrft_bench.tasks.paper.prompts import IMAGE_MARK, classification_prompt
-from vrft_bench.tasks.paper.rewards import ACCURACY, FORMAT, evaluated_accuracy
+from vrft_bench.tasks.paper.rewards import ACCURACY, BY_NAME, FORMAT, evaluated_accuracy
 from vrft_bench.tasks.paper.symbolic import require_library
 
 
@@ -45,7 +46,11 @@ class PaperClassificationTask(ClassificationTask):
         return parse_label(text, frame, truncated=truncated)
 
     @property
-    def rewards(self) -> tuple[Reward, ...]:
+    def reward_choices(self) -> Mapping[str, Reward]:
+        return BY_NAME["classification"]
+
+    @property
+    def default_rewards(self) -> tuple[Reward, ...]:
         return ACCURACY, FORMAT
 
     def metric(self, dataset: Dataset) -> Metric:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -11,7 +12,7 @@ from vrft_bench.tasks.detection import DetectionTask, completion
 from vrft_bench.tasks.paper.parsing import parse_detections
 from vrft_bench.tasks.paper.prediction import thousandths
 from vrft_bench.tasks.paper.prompts import IMAGE_MARK, detection_prompt
-from vrft_bench.tasks.paper.rewards import CONFIDENCE, FORMAT, IOU
+from vrft_bench.tasks.paper.rewards import BY_NAME, CONFIDENCE, FORMAT, IOU
 from vrft_bench.tasks.paper.symbolic import require_library
 
 
@@ -58,7 +59,11 @@ class PaperDetectionTask(DetectionTask):
         return parse_detections(text, frame, truncated=truncated)
 
     @property
-    def rewards(self) -> tuple[Reward, ...]:
+    def reward_choices(self) -> Mapping[str, Reward]:
+        return BY_NAME["detection"]
+
+    @property
+    def default_rewards(self) -> tuple[Reward, ...]:
         return IOU, CONFIDENCE, FORMAT
 
     def metric(self, dataset: Dataset) -> Metric:

@@ -11,7 +11,7 @@ from vrft_bench.tasks.coordinates import Frame, ModelProfile
 from vrft_bench.tasks.grounding import GroundingTask
 from vrft_bench.tasks.paper.parsing import parse_region
 from vrft_bench.tasks.paper.prompts import SYSTEM_PROMPT, grounding_prompt
-from vrft_bench.tasks.paper.rewards import FORMAT, GIOU, region_solution
+from vrft_bench.tasks.paper.rewards import BY_NAME, FORMAT, GIOU, region_solution
 from vrft_bench.tasks.paper.symbolic import require_library
 
 
@@ -52,7 +52,11 @@ class PaperGroundingTask(GroundingTask):
         return parse_region(text, frame, truncated=truncated)
 
     @property
-    def rewards(self) -> tuple[Reward, ...]:
+    def reward_choices(self) -> Mapping[str, Reward]:
+        return BY_NAME["grounding"]
+
+    @property
+    def default_rewards(self) -> tuple[Reward, ...]:
         return GIOU, FORMAT
 
     def metric(self, dataset: Dataset) -> Metric:

@@ -1,0 +1,45 @@
+"""What explains the AP of a finished detection run: its kinds of mistake, its confidences, what cannot be read."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+
+from vrft_bench.errors import UserError
+from vrft_bench.harness.progress import Progress, SilentProgress
+from vrft_bench.harness.store import RunStore, containing_run, read_manifest, utc_now, versions, write_json
+from vrft_bench.harness.stored_answers import StoredAnswers, plan_of_run
+from vrft_bench.tasks.base import NO_PREDICTION, MetricReport
+
+DIAGNOSIS = "diagnosis.json"
+"""The file of a run's folder that holds the figures."""
+
+
+def diagnose_run(folder: str | Path, *, progress: Progress | None = None) -> MetricReport:
+    """The figures of :class:`~vrft_bench.tasks.metrics.diagnosis.DiagnosisMetric` over the run in ``folder``.
+
+    They are written to ``diagnosis.json`` in it. Raises :class:`UserError` for a run of another family, for changed
+    data, and where a process works on the run.
+    """
+    from vrft_bench.tasks.metrics.diagnosis import DiagnosisMetric
+
+    folder = containing_run(Path(folder))
+    plan = plan_of_run(folder, read_manifest(folder))
+    if plan.task.family != "detection":
+        raise UserError(
+            f"{folder} is a run of {plan.task.name}, a {plan.task.family} task, and has no AP to explain",
+            fix="give the folder of a detection run; for the masks of a grounding run add --segmenter box",
+        )
+    metric = DiagnosisMetric(plan.dataset)
+    with RunStore(folder) as store, contextlib.closing(store.index()) as index:
+        answers = StoredAnswers(plan, index, progress or SilentProgress(), "diagnosing")
+        for sample, n, prediction in answers:
+            metric.update(sample, prediction, n)
+        for sample in plan.unasked():
+            for n in range(plan.config.samples):
+                metric.update(sample, NO_PREDICTION, n)
+        report = metric.compute()
+        report = replace(report, notes=(*report.notes, *answers.note()))
+        write_json(folder / DIAGNOSIS, {"report": report.to_json(), "at": utc_now(), "versions": versions()})
+    return report
