@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import tracemalloc
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vrft_bench.tasks.base import Status
+from vrft_bench.tasks import parsing
+from vrft_bench.tasks import reply as replies
+from vrft_bench.tasks.base import Prediction, Status
 from vrft_bench.tasks.coordinates import Frame, ModelProfile
 from vrft_bench.tasks.parsing import parse_detections, parse_label, parse_region
 from vrft_bench.tasks.profiles import ABS_ORIGINAL, QWEN2_5_VL, QWEN2_VL
@@ -365,6 +371,58 @@ def test_parsing_never_raises_and_keeps_its_promises(text: str, truncated: bool)
             assert confidence is None or 0 <= confidence <= 1
 
 
+_NEARLY = st.sampled_from(["0", "7", "500", "1000", "1001", "12.5", "-3", "007", "1e2", "NaN", "'5'"])
+_STATED = st.sampled_from(["0", "1", "0.25", "1.0", "1.5", "-0.1", "'0.5'", "null", ".5"])
+_ELEMENTS = st.builds(
+    "{{'Position': [{}, {}, {}, {}], 'Confidence': {}{}".format,
+    *([st.integers(0, 999).map(str) | _NEARLY] * 4),
+    _STATED,
+    st.sampled_from(["}"] * 20 + ["", " }", ", 'Confidence': 1}", ", 'why': 1}", "]}"]),
+)
+_LAYOUTS = st.sampled_from(
+    [
+        *("<think>a</think><answer>{}</answer>", " <THINK>a b\n</THINK>\n <answer> {} </answer>\n"),
+        *("<think>a</think>\u2003<answer>{}</answer>", "<think>a < b</think><answer>{}</answer>"),
+        *("<think><think>a</think><answer>{}</answer>", "<think>a</think><answer>{}</answer>.", "<answer>{}</answer>"),
+    ]
+)
+
+
+@settings(max_examples=500)
+@given(
+    st.lists(_ELEMENTS, max_size=4),
+    _LAYOUTS,
+    st.sampled_from([", "] * 5 + [",", " "]),
+    st.sampled_from([QWEN2_VL, ABS_ORIGINAL, ModelProfile("other", "norm_1000", axes="yxyx")]),
+)
+def test_the_quick_reading_of_the_common_case_is_the_general_one(
+    elements: list[str], layout: str, separator: str, profile: ModelProfile
+) -> None:
+    text, frame = layout.format(f"[{separator.join(elements)}]"), Frame(profile, 640, 480)
+    quick = [parse(text, frame) for parse in PARSERS]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parsing, "_as_asked", lambda answer, frame: None)
+        patch.setattr(replies, "_layout_pattern", lambda tags: replies._NEVER)
+        assert [parse(text, frame) for parse in PARSERS] == quick
+
+
+def test_the_quick_reading_is_taken_for_an_answer_as_asked() -> None:
+    answer = f"[{ELEMENT}, {ELEMENT}]"
+    assert parsing._as_asked(answer, FRAME) == parse_detections(reply(answer), FRAME)
+    assert replies._layout_pattern(("<think>", "</think>")).fullmatch(reply(answer))
+
+
+@pytest.mark.parametrize(
+    "tags", [("<answer>", "</answer>"), ("<a", "</a"), ("think:", ":think"), ("<think>", "<think>")]
+)
+def test_odd_thinking_tags_are_read_by_the_general_rules(tags: tuple[str, str]) -> None:
+    text = f"{tags[0]}a{tags[1]}<answer>[{ELEMENT}]</answer>"
+    quick = replies.read_reply(text, tags)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replies, "_layout_pattern", lambda tags: replies._NEVER)
+        assert replies.read_reply(text, tags) == quick
+
+
 _ADVERSARIAL = {
     "open brackets": lambda n: "[" * n,
     "open braces": lambda n: "<answer>" + "{" * n,
@@ -379,6 +437,55 @@ _ADVERSARIAL = {
     "many boxes": lambda n: "<answer>[" + f"{ELEMENT}, " * (n // len(ELEMENT)) + "]</answer>",
     "broken boxes": lambda n: "<answer>[" + "{'Position': [1, 2, 3, }, " * (n // 26) + "]</answer>",
 }
+
+
+@pytest.mark.parametrize("name", _ADVERSARIAL)
+def test_work_and_memory_grow_linearly(name: str) -> None:
+    """Counted in function calls and in allocated bytes: 8 times the input may take 8 times as much, and no more."""
+
+    def calls(text: str) -> int:
+        count = 0
+
+        def note(frame: object, event: str, argument: object) -> None:
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            for parse in PARSERS:
+                parse(text, FRAME)
+        finally:
+            sys.setprofile(before)
+        return count
+
+    def peak(text: str) -> int:
+        tracemalloc.start()
+        for parse in PARSERS:
+            parse(text, FRAME)
+        allocated = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return allocated
+
+    small, large = _ADVERSARIAL[name](20_000), _ADVERSARIAL[name](160_000)
+    assert calls(large) < 9 * calls(small) + 1000
+    assert peak(large) < 9 * peak(small) + 500_000
+    assert peak(large) < 30 * len(large) + 500_000
+
+
+@pytest.mark.parametrize("parse", [parse_detections, parse_region])
+@pytest.mark.parametrize("text", [reply("[" + ", ".join([ELEMENT] * 1001) + "]"), reply("{'Position' " * 1001)])
+def test_more_boxes_than_any_image_has_are_no_answer(parse: Callable[..., Prediction], text: str) -> None:
+    prediction = parse(text, FRAME)
+    assert (prediction.status, prediction.detections) == (Status.MALFORMED, ())
+    assert prediction.notes == ("more than 1,000 boxes",)
+    assert len(parse_detections(reply("[" + ", ".join([ELEMENT] * 1000) + "]"), FRAME).detections) == 1000
+
+
+def test_a_loop_of_tags_is_no_answer() -> None:
+    loop = "<answer></answer>" * 499
+    assert parse_label(f"{loop}<answer>cat</answer>", FRAME).label == "cat"
+    assert parse_label(f"{loop}<answer></answer><answer>cat</answer>", FRAME).status is Status.NO_ANSWER
 
 
 @pytest.mark.parametrize("name", _ADVERSARIAL)

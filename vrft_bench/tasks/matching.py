@@ -27,23 +27,25 @@ def match_boxes(predictions: Sequence[Box], truths: Sequence[Box], threshold: fl
 
     Returned in the order of the truths. Where equal boxes compete, the earlier prediction wins.
     """
-    most = len(truths)
-    pairs = [pair for j, truth in enumerate(truths) for pair in _candidates(predictions, truth, j, threshold, most)]
-    if len({pair.prediction for pair in pairs}) == len(pairs) == len({pair.truth for pair in pairs}):
+    numbered = list(enumerate(predictions))
+    pairs: list[Match] = []
+    for j, truth in enumerate(truths):
+        left, top, right, bottom = truth
+        first = len(pairs)
+        for i, box in numbered:
+            # most pairs lie apart, and comparing in place costs less than calling iou
+            if box[0] < right and box[2] > left and box[1] < bottom and box[3] > top:
+                overlap = iou(box, truth)
+                if overlap >= threshold and overlap > 0.0:
+                    pairs.append(Match(i, j, overlap))
+        # an optimal assignment of n truths exists among each one's n best predictions
+        if len(pairs) - first > len(truths):
+            pairs[first:] = nsmallest(len(truths), pairs[first:], key=lambda pair: (-pair.iou, pair.prediction))
+    if len({i for i, _, _ in pairs}) == len(pairs) == len({j for _, j, _ in pairs}):
         return pairs
     return sorted(
         (match for component in _components(pairs) for match in _assign(component)), key=lambda match: match.truth
     )
-
-
-def _candidates(predictions: Sequence[Box], truth: Box, index: int, threshold: float, most: int) -> list[Match]:
-    """The best ``most`` predictions for one truth: an optimal assignment of n truths exists among each one's n best."""
-    found = [
-        Match(i, index, overlap)
-        for i, prediction in enumerate(predictions)
-        if (overlap := iou(prediction, truth)) >= threshold and overlap > 0.0
-    ]
-    return nsmallest(most, found, key=lambda pair: (-pair.iou, pair.prediction)) if len(found) > most else found
 
 
 def _components(pairs: list[Match]) -> list[list[Match]]:

@@ -23,6 +23,9 @@ FREE_BOXES = 10
 """How many unmatched boxes an answer may give at no cost where truth is incomplete (crowd regions, categories that are
 not exhaustively annotated). Enough for an honest answer, too few to cover an image with guesses."""
 
+Matches = tuple[tuple[Detection, float], ...]
+Compared = tuple[Matches, tuple[Detection, ...], int]
+
 _KEPT_PUNCTUATION = frozenset("#%&*@")
 
 
@@ -59,13 +62,12 @@ def iou_reward(prediction: Prediction, target: BoxTarget) -> float:
     Misses and extras both enter the denominator. Without truth, an answer that gives no box that counts earns 1. What
     counts as an extra where truth is incomplete is decided by :func:`compare`.
     """
-    matches, extras = compare(prediction.detections, target)
+    matches, extras, truths = _compared(prediction.detections, target)
     if not target.verified:
         return 0.0
-    truths = len(target.findable)
     if not truths:
         return float(prediction.status not in UNPARSABLE and not extras)
-    return sum(overlap for _, overlap in matches) / max(truths, len(matches) + len(extras))
+    return sum([overlap for _, overlap in matches]) / max(truths, len(matches) + len(extras))
 
 
 def confidence_reward(prediction: Prediction, target: BoxTarget) -> float:
@@ -78,14 +80,13 @@ def confidence_reward(prediction: Prediction, target: BoxTarget) -> float:
     a false box of confidence 0 changes nothing. A box without a stated confidence neither earns nor loses. Without
     truth, an answer that gives no box that counts earns 1.
     """
-    matches, extras = compare(prediction.detections, target)
-    truths = len(target.findable)
+    matches, extras, truths = _compared(prediction.detections, target)
     if not truths and not extras:
         return iou_reward(prediction, target)
     if not target.verified:
         return 0.0
-    gain = sum(1.0 - (1.0 - item.confidence) ** 2 for item, _ in matches if item.confidence is not None)
-    loss = sum(item.confidence**2 for item in extras if item.confidence is not None)
+    gain = sum([1.0 - (1.0 - stated) ** 2 for (_, stated), _ in matches if stated is not None])
+    loss = sum([stated**2 for _, stated in extras if stated is not None])
     return max((gain - loss) / max(truths, 1), -1.0)
 
 
@@ -94,20 +95,37 @@ def region_iou_reward(prediction: Prediction, target: MaskTarget) -> float:
     return iou(prediction.detections[0].box, target.box) if prediction.detections else 0.0
 
 
-@lru_cache(maxsize=8)
-def compare(
-    detections: tuple[Detection, ...], target: BoxTarget
-) -> tuple[tuple[tuple[Detection, float], ...], tuple[Detection, ...]]:
+def compare(detections: tuple[Detection, ...], target: BoxTarget) -> tuple[Matches, tuple[Detection, ...]]:
     """The boxes that stand for a truth, each with its IoU, and the extra ones that cost.
 
     The most confident boxes come first, so that the result does not depend on the order in which equal boxes were
     written. Where truth is incomplete (inside crowd regions, or anywhere if the category is not exhaustively annotated)
-    up to :data:`FREE_BOXES` unmatched boxes are free, unless they double a true box. The few last results are kept,
-    since every reward of a completion asks for the same one.
+    up to :data:`FREE_BOXES` unmatched boxes are free, unless they double a true box.
     """
+    matches, extras, _ = _compared(detections, target)
+    return matches, extras
+
+
+_last: tuple[tuple[Detection, ...] | None, BoxTarget | None, Compared] = (None, None, ((), (), 0))
+"""The last question that was compared, since every reward of a completion asks for the same. It is replaced as a whole,
+so threads that interleave compute again and never mix."""
+
+
+def _compared(detections: tuple[Detection, ...], target: BoxTarget) -> Compared:
+    """:func:`compare`, and the number of truths that can be found."""
+    global _last
+    of_detections, of_target, result = _last
+    if of_detections is not detections or of_target is not target:
+        result = _compare(detections, target)
+        _last = detections, target, result
+    return result
+
+
+def _compare(detections: tuple[Detection, ...], target: BoxTarget) -> Compared:
+    truths = target.findable
     ordered = sorted(detections, key=_most_confident_first) if len(detections) > 1 else detections
-    matches = match_boxes([item.box for item in ordered], target.findable, MATCH_IOU)
-    matched = {match.prediction for match in matches}
+    matches = match_boxes([box for box, _ in ordered], truths, MATCH_IOU)
+    matched = {prediction for prediction, _, _ in matches}
     unmatched = [item for index, item in enumerate(ordered) if index not in matched]
     if unmatched and (target.crowd or not target.exhaustive):
         excused = [_may_be_unannotated(item.box, target) for item in unmatched]
@@ -116,7 +134,7 @@ def compare(
             for item, free, before in zip(unmatched, excused, accumulate(excused, initial=0), strict=False)
             if not (free and before < FREE_BOXES)
         ]
-    return tuple((ordered[match.prediction], match.iou) for match in matches), tuple(unmatched)
+    return tuple([(ordered[prediction], overlap) for prediction, _, overlap in matches]), tuple(unmatched), len(truths)
 
 
 def _may_be_unannotated(box: Box, target: BoxTarget) -> bool:

@@ -1,0 +1,129 @@
+"""Scores a COCO-format results file against annotations: no run folder, no model, no images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vrft_bench.errors import UserError, did_you_mean
+from vrft_bench.tasks.base import MetricReport, ProtocolName
+
+RulesName = Literal["coco", "lvis"]
+ENGINES = ("own", "pycocotools")
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionsScore:
+    """What a results file scores, and by which rules."""
+
+    predictions: Path
+    annotations: Path
+    rules: RulesName
+    protocol: ProtocolName
+    engine: str
+    report: MetricReport
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``vrft-bench score --predictions --json`` prints."""
+        return {
+            "predictions": str(self.predictions),
+            "annotations": str(self.annotations),
+            "rules": self.rules,
+            "protocol": self.protocol,
+            "ap_engine": self.engine,
+            "report": self.report.to_json(),
+        }
+
+
+def score_predictions(
+    predictions: Path,
+    annotations: Path,
+    *,
+    rules: str | None = None,
+    protocol: str = "strict",
+    categories: Sequence[str] = (),
+    engine: str = "own",
+    intervals: bool = False,
+) -> PredictionsScore:
+    """AP of a results file.
+
+    Args:
+        predictions: A JSON list of detections (see :mod:`~vrft_bench.tasks.data.coco_results`).
+        annotations: The COCO- or LVIS-format truth that they were made for.
+        rules: ``coco`` or ``lvis``; by default what the annotations are.
+        protocol: ``paper`` has AP by LVIS's rules averaged over the area ranges too, as Visual-RFT's tables do. By
+            COCO's rules both protocols are the same.
+        categories: Only these, by name; every category of the annotations if empty. LVIS's limit of 300 detections per
+            image counts those of all categories.
+        engine: ``own``, or ``pycocotools`` for a second opinion (COCO's rules only, no intervals).
+        intervals: Whether to add bootstrap intervals and the range over orders of equal scores; they take longer than
+            all the rest.
+
+    Raises:
+        DataError: A file is missing, or an entry is not what its format promises.
+        UserError: An option has no such value, or does not go with the others.
+    """
+    for name, value, valid in (
+        ("rules", rules, (None, "coco", "lvis")),
+        ("protocol", protocol, ("strict", "paper")),
+        ("ap-engine", engine, ENGINES),
+    ):
+        if value not in valid:
+            names = [item for item in valid if item]
+            raise UserError(
+                f"unknown {name} {value!r}{did_you_mean(str(value), names)}", fix=f"use {' or '.join(names)}"
+            )
+    # Imported here, so that numpy does not slow the command line down.
+    import numpy as np
+
+    from vrft_bench.tasks.data.annotations import read_document
+    from vrft_bench.tasks.data.coco_results import image_numbers, read_results, truth_columns
+    from vrft_bench.tasks.data.questions import choose_categories
+    from vrft_bench.tasks.metrics.bulk_outcomes import bulk_outcomes
+    from vrft_bench.tasks.metrics.outcomes import COCO_RULES, LVIS_RULES
+    from vrft_bench.tasks.metrics.results_report import results_figures, results_report
+
+    document = read_document(annotations)
+    chosen = choose_categories(categories, document.categories, document.path)
+    known = document.categories
+    applied: RulesName = document.rules if rules is None else "lvis" if rules == "lvis" else "coco"
+    if engine == "pycocotools" and (applied == "lvis" or intervals):
+        raise UserError(
+            "pycocotools knows neither LVIS's rules nor intervals", fix="use --ap-engine own, which knows both"
+        )
+    numbers = image_numbers(document)
+    truth = truth_columns(document, numbers, chosen, applied)
+    del document  # A large annotation file needs more memory than all that follows.
+    results = read_results(predictions, numbers, known, chosen)
+
+    notes = []
+    if engine == "pycocotools":
+        from vrft_bench.tasks.metrics.reference_ap import reference_figures
+
+        figures = reference_figures(truth, results)
+    else:
+        outcomes = bulk_outcomes(truth, results, LVIS_RULES if applied == "lvis" else COCO_RULES)
+        figures = results_figures(outcomes, len(chosen), truth.images, intervals=intervals)
+        limit = "300 most confident of an image" if applied == "lvis" else "100 most confident of an image and category"
+        if outcomes.cut:
+            notes.append(f"{outcomes.cut:,} detections beyond the {limit} do not count")
+        if outcomes.unverified:
+            notes.append(f"{outcomes.unverified:,} detections of unverified image-category pairs count for nothing")
+    if silent := truth.images - len(np.unique(results.image)):
+        notes.append(f"{silent:,} of {truth.images:,} images have no detection: their objects count as missed")
+    if unsized := int((results.box[:, 2:] < 0.0).any(axis=1).sum()):
+        notes.append(f"{unsized:,} detections have a negative width or height and can match nothing")
+    report = results_report(
+        figures,
+        [category.name for category in chosen],
+        groups={letter: [item.name for item in chosen if item.frequency == letter] for letter in "rcf"}
+        if applied == "lvis"
+        else None,
+        over_areas=applied == "lvis" and protocol == "paper",
+        notes=notes,
+    )
+    return PredictionsScore(
+        predictions, annotations, applied, "paper" if protocol == "paper" else "strict", engine, report
+    )
