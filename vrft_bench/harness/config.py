@@ -44,6 +44,13 @@ class RunConfig(BaseModel):
     )
     data: Path | None = Field(default=None, description="Root of the real data; without it the sample data is used.")
     split: str | None = Field(default=None, description="Split of the data; by default the task's own.")
+    shots: int | None = Field(
+        default=None,
+        strict=True,
+        ge=1,
+        description="Only the samples of a few-shot split that `vrft-bench data split` drew; the split is then train.",
+    )
+    split_seed: int = Field(default=0, strict=True, ge=0, description="Seed that the few-shot split was drawn with.")
     categories: list[str] = Field(default=[], description="Only these categories; by default the task's own.")
     ask: str | None = Field(
         default=None,
@@ -116,7 +123,8 @@ class RunConfig(BaseModel):
 
     def data_spec(self) -> DataSpec:
         """The part that says which data the run is about."""
-        return DataSpec(self.data, self.split, tuple(self.categories), self.ask, self.annotations, self.images)
+        split = "train" if self.split is None and self.shots is not None else self.split
+        return DataSpec(self.data, split, tuple(self.categories), self.ask, self.annotations, self.images)
 
     def sampling(self) -> Sampling:
         """The part that says how completions are drawn."""

@@ -23,6 +23,7 @@ from vrft_bench.registry import PROFILES
 from vrft_bench.tasks import get_task
 from vrft_bench.tasks.base import Dataset, ImageRef, Sample, Task, target_to_json
 from vrft_bench.tasks.coordinates import ModelProfile
+from vrft_bench.tasks.data.splits import take_few_shot
 from vrft_bench.tasks.detection import DetectionTask
 
 
@@ -96,6 +97,8 @@ def make_plan(task: Task, profile: ModelProfile, config: RunConfig) -> RunPlan:
     """Load the data and survey it. Raises :class:`UserError` when nothing is selected or a sample id is unknown."""
     task = task.under(config.protocol)
     dataset = task.load(config.data_spec())
+    if config.shots is not None:
+        dataset = take_few_shot(dataset, task.name, config.shots, config.split_seed)
     return RunPlan(task, dataset, profile, config, _survey(task, dataset, profile, config))
 
 

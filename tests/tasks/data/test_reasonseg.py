@@ -47,6 +47,23 @@ def test_target_polygons_unite_ignore_stays_apart_and_flag_is_dropped(tmp_path: 
     )
 
 
+def test_labels_are_read_as_lisa_reads_them(tmp_path: Path) -> None:
+    shapes = [
+        {"label": "Ignored part", "points": [[40, 40], [60, 40], [60, 59]]},
+        {"label": "FLAG", "points": [[0, 0], [1, 0], [1, 1]]},
+        {"label": "flagpole", "points": SQUARE},
+        {"label": "umbrella", "points": TRIANGLE},
+    ]
+    write(tmp_path, "a", shapes=shapes)
+    write(tmp_path, "b")
+    dataset = load_reasonseg(tmp_path, "val")
+    target = next(dataset.samples()).target
+    assert isinstance(target, MaskTarget)
+    assert target.ignore == ((40.0, 40.0, 60.0, 40.0, 60.0, 59.0),)
+    assert [polygon[0] for polygon in target.polygons] == [2.0, 10.0]  # in the order of the file
+    assert dataset.notes == ("1 images begin with a shape that is no target, which the paper's code takes for one: a",)
+
+
 def test_evaluation_asks_the_first_instruction_and_train_each(tmp_path: Path) -> None:
     write(tmp_path, "b", ".png")
     write(tmp_path, "a", text="the umbrella")

@@ -9,7 +9,7 @@ import typer
 
 from vrft_bench import __version__
 from vrft_bench.errors import ExitCode, UserError
-from vrft_bench.harness.cli import audit, diagnose, ls, run, score, show, validate
+from vrft_bench.harness.cli import audit, data, diagnose, ls, run, score, show, validate
 from vrft_bench.harness.cli.printing import stderr
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("show")(show.show)
 app.command("validate")(validate.validate)
 app.command("audit")(audit.audit)
 app.command("diagnose")(diagnose.diagnose)
+app.add_typer(data.app, name="data")
 
 _APP_FLAGS = {"-h", "--help", "--version", "--install-completion", "--show-completion"}
 

@@ -41,6 +41,10 @@ def run(
     ] = None,
     data: Data = None,
     split: Split = None,
+    shots: Annotated[
+        int | None, typer.Option(help="Only a few-shot split of the training data, drawn by `data split`.")
+    ] = None,
+    split_seed: Annotated[int | None, typer.Option("--split-seed", help="Its seed. Default: 0.")] = None,
     categories: Categories = None,
     ask: Ask = None,
     annotations: Annotations = None,
@@ -85,12 +89,14 @@ def run(
     flags: dict[str, Any] = {
         "task": _split(task),
         "model": model,
-        "model_args": _pairs(model_args),
+        "model_args": pairs(model_args),
         "profile": profile,
         "protocol": protocol,
         "reward": reward,
         "data": data,
         "split": split,
+        "shots": shots,
+        "split_seed": split_seed,
         "categories": categories,
         "ask": ask,
         "annotations": annotations,
@@ -182,17 +188,17 @@ def _split(values: list[str] | None) -> list[str] | None:
     return [part.strip() for value in values for part in value.split(",") if part.strip()]
 
 
-def _pairs(values: list[str] | None) -> dict[str, Any] | None:
+def pairs(values: list[str] | None) -> dict[str, Any] | None:
     """``["a=1,b=x"]`` -> ``{"a": 1, "b": "x"}``; a value is JSON where it reads as JSON, else text."""
     if values is None:
         return None
-    pairs: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for part in _split(values) or ():
         name, equals, value = part.partition("=")
         if not equals or not name:
             raise UserError(f"--model-args {part!r} is not of the form name=value", fix="write, say, -M batch_size=8")
         try:
-            pairs[name.strip()] = json.loads(value)
+            found[name.strip()] = json.loads(value)
         except ValueError:
-            pairs[name.strip()] = {"True": True, "False": False}.get(value, value)
-    return pairs
+            found[name.strip()] = {"True": True, "False": False}.get(value, value)
+    return found

@@ -167,7 +167,10 @@ def read_json(path: Path, *, drop: str | None = None) -> Any:
         return row
 
     try:
-        return json.loads(path.read_bytes(), object_hook=without if drop else None)
+        raw = path.read_bytes()
+        text = raw.decode(json.detect_encoding(raw), "surrogatepass")
+        del raw  # LVIS's files are so large that a second copy counts
+        return json.loads(text, object_hook=without if drop else None)
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}", fix="check the path") from error
     except OSError as error:

@@ -1,9 +1,11 @@
-"""Class folders as a classification :class:`Dataset`: the folder's name is the class.
+"""A classification :class:`Dataset` from class folders, where the folder's name is the class, or from image lists.
 
 ::
 
     pets37/val/abyssinian/cat_001.jpg   -> label "abyssinian"
     pets37/val/scottish_terrier/17.jpg  -> label "scottish_terrier"
+
+Lists are those that the owners of the four benchmark sets publish (see :mod:`~vrft_bench.tasks.data.class_lists`).
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from pathlib import Path
 
 from vrft_bench.errors import DataError, UserError, did_you_mean
 from vrft_bench.tasks.base import ClassTarget, Dataset, ImageRef, Sample
-from vrft_bench.tasks.data.image_files import IMAGE_SUFFIXES, check_text, image_size
+from vrft_bench.tasks.data.class_lists import VAL_IS_TEST, ClassList, read_class_list
+from vrft_bench.tasks.data.image_files import IMAGE_SUFFIXES, check_some_exist, check_text, find_image, image_size
 from vrft_bench.tasks.data.questions import fold
 
 SAMPLE_SUBJECT = "coloured shape"
@@ -23,25 +26,19 @@ SAMPLE_SUBJECT = "coloured shape"
 def load_class_folders(folder: Path, split: str, *, categories: Sequence[str] = (), is_sample: bool = False) -> Dataset:
     """One question per image under ``folder/<class>/``, by path; the options are the names of all chosen classes.
 
-    A sample's id is its path relative to ``folder``. Files that are not images by their suffix, and hidden ones, are
-    left out. ``categories`` chooses classes, ignoring case and underscores; ``split`` is only what
-    :attr:`Dataset.split` says. Sizes are read from the image headers while iterating.
+    Where ``folder`` holds a set as its owners publish it, the images are those of its list of ``split``, class by class
+    in the order of the list; for class folders ``split`` is only what :attr:`Dataset.split` says. A sample's id is its
+    path relative to ``folder``. Of class folders, files that are not images by their suffix, and hidden ones, are left
+    out. ``categories`` chooses classes, ignoring case and underscores. Sizes are read from the image headers while
+    iterating.
 
-    Raises :class:`DataError` for a folder that is missing or has no class folder with images, :class:`UserError` for an
-    unknown class.
+    Raises :class:`DataError` for a folder that is missing or has neither lists nor a class folder with images,
+    :class:`UserError` for an unknown class.
     """
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}", fix="name a folder that holds one folder per class")
-    found = sorted(item.name for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
-    for name in found:
-        check_text(name, f"{folder} has the class folder")
-    classes = _chosen(categories, found, folder)
-    images = {name: _images(folder / name) for name in classes}
-    if not any(images.values()):
-        raise DataError(
-            f"{folder} has no class folder with images in it",
-            fix=f"put images ({', '.join(sorted(IMAGE_SUFFIXES))}) into a folder per class: {folder}/<class>/",
-        )
+    listed = read_class_list(folder, split)
+    classes, images = _from_list(listed, folder, categories) if listed else _from_folders(folder, categories)
     fields = {"options": ", ".join(classes)} | ({"subject": SAMPLE_SUBJECT} if is_sample else {})
 
     def samples() -> Iterator[Sample]:
@@ -54,9 +51,40 @@ def load_class_folders(folder: Path, split: str, *, categories: Sequence[str] = 
                     ClassTarget(name),
                 )
 
-    empty = [name for name in classes if not images[name]]
-    notes = (f"no images in the class folders: {', '.join(empty)}",) if empty else ()
-    return Dataset(split, classes, samples, is_sample=is_sample, notes=notes)
+    notes = []
+    if empty := [name for name in classes if not images[name]]:
+        notes.append(f"no images in the class folders: {', '.join(empty)}")
+    if listed and listed.note is not None:
+        notes.append(listed.note)
+    elif not listed and (split, folder.name) == ("val", "test"):
+        notes.append(VAL_IS_TEST)
+    return Dataset(split, classes, samples, is_sample=is_sample, notes=tuple(notes))
+
+
+def _from_folders(folder: Path, categories: Sequence[str]) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
+    found = sorted(item.name for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
+    for name in found:
+        check_text(name, f"{folder} has the class folder")
+    classes = _chosen(categories, found, folder)
+    images = {name: _images(folder / name) for name in classes}
+    if not any(images.values()):
+        raise DataError(
+            f"{folder} has no class folder with images in it",
+            fix=f"put images ({', '.join(sorted(IMAGE_SUFFIXES))}) into a folder per class: {folder}/<class>/",
+        )
+    return classes, images
+
+
+def _from_list(
+    listed: ClassList, folder: Path, categories: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
+    classes = _chosen(categories, sorted({label for _, label in listed.rows}), folder)
+    images: dict[str, list[Path]] = {name: [] for name in classes}
+    for name, label in listed.rows:
+        if label in images:
+            images[label].append(find_image(name, listed.folders)[0])
+    check_some_exist((path for paths in images.values() for path in paths), listed.folders)
+    return classes, images
 
 
 def _chosen(categories: Sequence[str], found: Sequence[str], folder: Path) -> tuple[str, ...]:
@@ -67,7 +95,7 @@ def _chosen(categories: Sequence[str], found: Sequence[str], folder: Path) -> tu
         if fold(name) not in folded:
             raise UserError(
                 f"{folder} has no class {name!r}{did_you_mean(name, found)}",
-                fix=f"choose from its class folders: {', '.join(found[:8])}" + (", ..." if len(found) > 8 else ""),
+                fix=f"choose from its classes: {', '.join(found[:8])}" + (", ..." if len(found) > 8 else ""),
             )
     return tuple(dict.fromkeys(folded[fold(name)] for name in categories))
 

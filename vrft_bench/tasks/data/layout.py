@@ -18,8 +18,16 @@ CLASS_OWNERS = {
     "flower102": "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
     "pets37": "https://www.robots.ox.ac.uk/~vgg/data/pets/",
     "fgvc_aircraft": "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
-    "cars196": "the paper 3D Object Representations for Fine-Grained Categorization (Krause et al., 2013)",
+    "cars196": "the paper 3D Object Representations for Fine-Grained Categorization (Krause et al., 2013); its page is "
+    "gone, and copies are kept on Kaggle (see https://github.com/pytorch/vision/issues/7545)",
 }
+PUBLISHED_FOLDERS = {
+    "flower102": ("flowers-102", "oxford_flowers"),
+    "pets37": ("oxford-iiit-pet", "oxford_pets"),
+    "fgvc_aircraft": ("fgvc-aircraft-2013b",),
+    "cars196": ("stanford_cars",),
+}
+"""What torchvision, CoOp and the owners' archives call the folder of each set."""
 
 
 def coco_files(root: Path, split: str) -> tuple[Path, list[Path]]:
@@ -63,9 +71,26 @@ def reasonseg_root(root: Path) -> Path:
 
 
 def class_folders(root: Path, name: str, split: str) -> Path:
-    """The folder that holds a folder per class: ``root/{name}/{split}``. Raises :class:`DataError`."""
+    """The folder of a classification set: a folder per class, or the set as its owners publish it.
+
+    The first that is there of ``root/{name}/{split}`` (a folder per class), ``root/{name}`` and the owners' own name
+    for it (lists, see :mod:`~vrft_bench.tasks.data.class_lists`), and ``root/{name}/test`` for the split ``val`` of a
+    set without one. Raises :class:`DataError`.
+    """
+    from vrft_bench.tasks.data.class_lists import has_lists
+
     _check_root(root)
-    return _existing([root / name / split], CLASS_OWNERS.get(name))[0]
+    names = (name, *PUBLISHED_FOLDERS.get(name, ()))
+    published = [folder for folder in (root / part for part in names) if has_lists(folder, split)]
+    by_class = [root / part / split for part in names]
+    if split == "val":
+        by_class += [root / part / "test" for part in names]
+    found = [folder for folder in by_class if folder.is_dir()]
+    if by_class[0] in found or not published:
+        published = found
+    if not published:
+        raise _missing([*by_class, root / name], CLASS_OWNERS.get(name))
+    return published[0]
 
 
 def _check_root(root: Path) -> None:

@@ -6,8 +6,10 @@
      "shapes": [{"label": "umbrella", "points": [[10, 20], [30, 20], [30, 40]]},
                 {"label": "ignore", "points": [...]}]}
 
-All polygons labelled neither ``ignore`` nor ``flag`` together are the one target; ``ignore`` regions count neither way,
-and ``flag`` marks the image for the annotators and is dropped.
+All other polygons together are the one target, in the order of the file, so that its first polygon is the ``paper``
+protocol's truth. A label that holds ``ignore`` marks a region that counts neither way; shapes labelled ``flag`` are
+leftovers of the annotators and are dropped. Case does not matter. These are the rules of LISA's own reader (arXiv
+2308.00692, ``utils/data_processing.py``).
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class _Annotation:
     image: Path
     instructions: tuple[str, ...]
     target: MaskTarget
+    begins_with_target: bool
 
 
 def load_reasonseg(folder: Path, split: str, *, is_sample: bool = False) -> Dataset:
@@ -40,7 +43,8 @@ def load_reasonseg(folder: Path, split: str, *, is_sample: bool = False) -> Data
 
     For ``train`` every instruction of an image is a sample of its own (``{name}:{index}``); for other splits only the
     first is asked (``{name}``), as in the published evaluation. An image without a target region is left out and
-    noted. Image sizes are read from the headers while iterating.
+    noted, and so are images whose first shape is no target: Visual-RFT's code takes that shape for the truth all the
+    same. Image sizes are read from the headers while iterating.
 
     Raises :class:`DataError` for a folder that is missing or has no annotations, for a file that is not ReasonSeg's
     format, and where no image is beside its annotation.
@@ -74,10 +78,15 @@ def load_reasonseg(folder: Path, split: str, *, is_sample: bool = False) -> Data
             for index, text in enumerate(annotation.instructions):
                 yield Sample(f"{annotation.stem}:{index}", image, {"instruction": text}, annotation.target)
 
-    notes: tuple[str, ...] = ()
+    notes = []
     if untargeted:
-        notes = (f"without a target region, and left out: {', '.join(untargeted)}",)
-    return Dataset(split, (), samples, is_sample=is_sample, notes=notes)
+        notes.append(f"without a target region, and left out: {', '.join(untargeted)}")
+    if odd := [annotation.stem for annotation in annotations if not annotation.begins_with_target]:
+        some = ", ".join(odd[:5]) + (", ..." if len(odd) > 5 else "")
+        notes.append(
+            f"{len(odd)} images begin with a shape that is no target, which the paper's code takes for one: {some}"
+        )
+    return Dataset(split, (), samples, is_sample=is_sample, notes=tuple(notes))
 
 
 def _read(path: Path) -> _Annotation | None:
@@ -94,10 +103,14 @@ def _read(path: Path) -> _Annotation | None:
         check_text(instruction, f"{path} has the instruction")
     targets: list[tuple[float, ...]] = []
     ignore: list[tuple[float, ...]] = []
-    for shape in value["shapes"]:
+    begins_with_target = False
+    for index, shape in enumerate(value["shapes"]):
         label, polygon = _shape(shape, path)
-        if label != "flag" and polygon:
-            (ignore if label == "ignore" else targets).append(polygon)
+        is_target = label.lower() != "flag" and "ignore" not in label.lower()
+        if index == 0:
+            begins_with_target = is_target and bool(polygon)
+        if label.lower() != "flag" and polygon:
+            (targets if is_target else ignore).append(polygon)
     if not targets:
         return None
     xs = [x for polygon in targets for x in polygon[0::2]]
@@ -105,7 +118,7 @@ def _read(path: Path) -> _Annotation | None:
     target = MaskTarget((min(xs), min(ys), max(xs), max(ys)), tuple(targets), tuple(ignore))
     candidates = [path.with_suffix(suffix) for suffix in _SUFFIXES]
     image = next((candidate for candidate in candidates if candidate.exists()), candidates[0])
-    return _Annotation(path.stem, image, instructions, target)
+    return _Annotation(path.stem, image, instructions, target, begins_with_target)
 
 
 def _json(path: Path) -> Any:
