@@ -88,7 +88,7 @@ def test_a_file_of_a_run_stands_for_its_folder(questions: Any, config: MakeConfi
     assert rescore(result.folder / "run.json").folder == result.folder
     assert rescore(result.folder / SAMPLES).folder == result.folder
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(DataError, match=f"{tmp_path} is not a run"):
+    with pytest.raises(DataError, match=f"{tmp_path / 'notes.txt'} is not a run"):
         rescore(tmp_path / "notes.txt")
 
 

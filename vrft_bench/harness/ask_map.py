@@ -43,7 +43,7 @@ class PresenceTask(ClassificationTask):
     template: str = PROMPT
 
     def prompt(self, sample: Sample, profile: ModelProfile) -> str:  # noqa: ARG002 - no coordinates are asked for
-        return self.template.format(category=sample.fields["category"].replace("_", " "))
+        return self.template.replace("{category}", sample.fields["category"].replace("_", " "))
 
     def gold(self, sample: Sample, frame: Frame) -> str:  # noqa: ARG002 - a word is the same for every profile
         return cast(ClassTarget, sample.target).label
@@ -194,11 +194,17 @@ class _Answers:
         self.identity = identity
         self.known: dict[str, bool | None] = {}
         self._path = path.with_name(path.name + ".partial")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        if self._path.exists():
-            self._take_up()
-        else:
-            self._path.write_text(json.dumps(identity) + "\n", encoding="utf-8")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._path.exists():
+                self._path.write_text(json.dumps(identity) + "\n", encoding="utf-8")
+                return
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written: {error.strerror or error}",
+                fix="name a file in a folder that can be written",
+            ) from error
+        self._take_up()
 
     def add(self, sample_id: str, answer: bool | None) -> None:
         self.known[sample_id] = answer

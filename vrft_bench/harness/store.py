@@ -197,8 +197,15 @@ def find_run(config: RunConfig, task: str, fingerprint: str, identity: Mapping[s
 
 
 def containing_run(path: Path) -> Path:
-    """The run's folder that ``path`` means: the folder itself, or that of a file in it such as ``run.json``."""
-    return path.parent if path.is_file() else path
+    """The run's folder that ``path`` means: the folder itself, or that of a file in it such as ``run.json``.
+
+    Raises :class:`DataError` for a file that lies in no run's folder.
+    """
+    if not path.is_file():
+        return path
+    if not (path.parent / MANIFEST).is_file():
+        raise DataError(f"{path} is not a run", fix="give the folder that a run printed as its last line")
+    return path.parent
 
 
 def read_manifest(folder: Path) -> Manifest:

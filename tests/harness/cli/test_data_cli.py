@@ -170,3 +170,25 @@ def test_ask_map_writes_what_a_run_takes(cli: Any, tmp_path: Path) -> None:
     assert report["figures"][report["headline"]]["value"] == 1.0
     again = cli("data", "ask-map", "lvis_fewshot", "--model", "mock/gold", "-o", "map.json")
     assert (again.code, "is there already" in again.err) == (2, True)
+
+
+def test_a_file_where_a_folder_is_wanted_is_one_message(cli: Any, tmp_path: Path) -> None:
+    (tmp_path / "afile").write_text("")
+    for argv in (
+        ("data", "fetch", "coco_fewshot", "--data", str(tmp_path / "afile")),
+        ("data", "check", "coco_fewshot", "--data", str(tmp_path / "afile")),
+        ("data", "split", "coco_fewshot", "--shots", "1", "-o", str(tmp_path / "afile")),
+        ("data", "ask-map", "coco_fewshot", "-m", "mock/gold", "-o", str(tmp_path / "afile" / "m.json")),
+    ):
+        outcome = cli(*argv)
+        assert outcome.code in (2, 3), argv
+        assert "fix:" in outcome.err, argv
+        assert "Traceback" not in outcome.err, argv
+
+
+def test_a_presence_prompt_may_hold_braces_of_its_own(cli: Any, tmp_path: Path) -> None:
+    prompt = 'Is {category} there? {x} {0} {"a": 1}'
+    argv = ("data", "ask-map", "coco_fewshot", "-m", "mock/gold", "--prompt", prompt, "-o", str(tmp_path / "m.json"))
+    outcome = cli(*argv)
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "m.json").is_file()

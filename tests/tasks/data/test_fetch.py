@@ -59,7 +59,10 @@ def server() -> Iterator[Server]:
             if wanted and state.takes_ranges and self.headers.get("If-Range") == etag:
                 start = int(wanted.removeprefix("bytes=").rstrip("-"))
                 if start >= len(body):
-                    self.send_error(416)
+                    self.send_response(416)
+                    self.send_header("Content-Range", f"bytes */{len(body)}")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
                     return
             self.send_response(206 if start else 200)
             if state.chunked:
@@ -130,6 +133,28 @@ def test_a_later_call_goes_on_with_what_an_earlier_one_left(server: Server, tmp_
     fetch_file(source(server), tmp_path)
     assert (tmp_path / "set" / "data.bin").read_bytes() == BODY
     assert server.ranges[-1] == "bytes=2000000-"
+
+
+def test_a_part_that_is_whole_already_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+    """A process that stopped between the last byte and the checksum leaves such a part."""
+    body = server.files["/data.bin"]
+    folder = tmp_path / source(server).into
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / "data.bin.part"
+    part.write_bytes(body)
+    part.with_name("data.bin.part.etag").write_text(f'"{digest(body)[:8]}"')
+    fetch_file(source(server), tmp_path)
+    assert server.ranges == [f"bytes={len(body)}-"]
+    assert (folder / "data.bin").read_bytes() == body
+
+
+def test_what_is_in_the_way_of_an_archive_is_named(tmp_path: Path) -> None:
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(zipped(**{"folder/file": b"1"}))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "folder").write_text("a file where the folder should go")
+    with pytest.raises(DataError, match="cannot be put into"):
+        unpack(archive, tmp_path / "out")
 
 
 def test_a_file_that_changed_in_between_is_begun_again(server: Server, tmp_path: Path) -> None:

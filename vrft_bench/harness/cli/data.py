@@ -299,7 +299,10 @@ def ask_map(
 
 def _root(data: str | None) -> Path | None:
     given = data or os.environ.get(DATA_VARIABLE)
-    return Path(given).expanduser() if given else None
+    root = Path(given).expanduser() if given else None
+    if root is not None and root.exists() and not root.is_dir():
+        raise UserError(f"the data root {root} is a file", fix="name a folder; one that is not there is made")
+    return root
 
 
 def _where_to_get(rows: list[dict[str, Any]]) -> Iterator[str]:

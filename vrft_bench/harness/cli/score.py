@@ -65,6 +65,9 @@ def score(
         assert run is not None
         _score_run(run, allow_changed, include or [], as_json, plain)
         return
+    chosen = [name.strip() for name in (categories or "").split(",") if name.strip()]
+    if categories is not None and not chosen:
+        raise UserError(f"--categories {categories!r} names none", fix="give names, comma-separated, or leave it out")
     if annotations is None:
         raise UserError("--predictions needs the truth to hold it against", fix="give --annotations FILE.json")
     from vrft_bench.harness.score_predictions import score_predictions
@@ -74,7 +77,7 @@ def score(
         annotations,
         rules=rules,
         protocol=protocol or "strict",
-        categories=[name.strip() for name in categories.split(",") if name.strip()] if categories else (),
+        categories=chosen,
         engine=ap_engine or "own",
         intervals=intervals,
     )

@@ -7,8 +7,8 @@ One question per image, of any size::
                 <answer>2012 Ferrari 458 Italia Convertible</answer>
     scores      accuracy 1, format 1, total 2
 
-Data: under ``cars196/`` of the data root, as the owners publish it or a folder per class (``docs/data.md``). Metric: top-1
-accuracy of the exact name.
+Data: under ``cars196/`` of the data root, as the owners publish it or a folder per class (``docs/data.md``).
+Metric: top-1 accuracy of the exact name.
 
 Krause et al., "3D Object Representations for Fine-Grained Categorization", 3dRR 2013; Liu et al., arXiv 2503.01785.
 """

@@ -7,8 +7,8 @@ One question per image, of any size::
                 <answer>737-200</answer>
     scores      accuracy 1, format 1, total 2
 
-Data: under ``fgvc_aircraft/`` of the data root, as the owners publish it or a folder per class (``docs/data.md``). Metric: top-1
-accuracy of the exact name.
+Data: under ``fgvc_aircraft/`` of the data root, as the owners publish it or a folder per class (``docs/data.md``).
+Metric: top-1 accuracy of the exact name.
 
 Maji et al., "Fine-Grained Visual Classification of Aircraft", arXiv 1306.5151; Liu et al., arXiv 2503.01785.
 """

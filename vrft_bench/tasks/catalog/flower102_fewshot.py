@@ -7,8 +7,8 @@ One question per image, of any size::
                 <answer>passion flower</answer>
     scores      accuracy 1, format 1, total 2
 
-Data: under ``flower102/`` of the data root, as the owners publish it or a folder per class (``docs/data.md``). Metric: top-1
-accuracy of the exact name.
+Data: under ``flower102/`` of the data root, as the owners publish it or a folder per class (``docs/data.md``).
+Metric: top-1 accuracy of the exact name.
 
 Nilsback and Zisserman, "Automated Flower Classification over a Large Number of Classes", ICVGIP 2008; Liu et al., arXiv
 2503.01785.

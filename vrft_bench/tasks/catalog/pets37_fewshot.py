@@ -7,8 +7,8 @@ One question per image, of any size::
                 <answer>abyssinian</answer>
     scores      accuracy 1, format 1, total 2
 
-Data: under ``pets37/`` of the data root, as the owners publish it or a folder per class (``docs/data.md``). Metric: top-1
-accuracy of the exact name.
+Data: under ``pets37/`` of the data root, as the owners publish it or a folder per class (``docs/data.md``).
+Metric: top-1 accuracy of the exact name.
 
 Parkhi et al., "Cats and Dogs", CVPR 2012; Liu et al., arXiv 2503.01785.
 """

@@ -141,15 +141,22 @@ def unpack(archive: Path, folder: Path, *, only: str = "*") -> None:
                 with tarfile.open(archive) as packed_tar:
                     wanted = (item for item in packed_tar if fnmatch(item.name.removeprefix("./"), only))
                     packed_tar.extractall(beside, wanted, filter="data")
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
+        except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError) as error:
             raise DataError(f"{archive} is damaged: {error}", fix="delete it and fetch it again") from error
+        except RuntimeError as error:  # what zipfile raises for an encrypted member
+            raise DataError(f"{archive} cannot be read: {error}", fix="delete it and fetch it again") from error
         except OSError as error:
             raise DataError(
                 f"{archive} cannot be unpacked: {error}", fix="make room, and repeat the command"
             ) from error
         if not any(Path(beside).iterdir()):
             raise DataError(f"{archive} holds nothing like {only}", fix="delete it and fetch it again")
-        _move_into(Path(beside), folder)
+        try:
+            _move_into(Path(beside), folder)
+        except OSError as error:
+            raise DataError(
+                f"what {archive.name} holds cannot be put into {folder}: {error}", fix="move away what is in its place"
+            ) from error
 
 
 def read_lock(root: Path) -> dict[str, dict[str, Any]]:
@@ -244,6 +251,8 @@ def _receive_more(source: Download, part: Path, progress: Progress | None) -> bo
             return total is None or done >= total
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if error.headers.get("Content-Range", "").strip() == f"bytes */{start}":
+                return True  # all of it was here already: the checksum decides
             _discard(part)  # more is here than there: begin again
             return False
         if error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR and error.code != http.HTTPStatus.TOO_MANY_REQUESTS:

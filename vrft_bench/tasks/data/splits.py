@@ -129,9 +129,14 @@ def write_manifest(split: FewShotSplit, path: Path) -> bool:
             f"it is of {there.data} data, split {there.split!r}): a manifest never changes",
             fix="write the new one elsewhere with --output-dir, or delete the old one if nothing rests on it",
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", encoding="utf-8", delete=False) as beside:
-        beside.write(text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", encoding="utf-8", delete=False) as beside:
+            beside.write(text)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {error.strerror or error}", fix="name a folder that can be written with -o"
+        ) from error
     try:
         os.link(beside.name, path)  # fails where another process was first, which a rename would overwrite
     except FileExistsError:
