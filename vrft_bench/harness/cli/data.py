@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vrft_bench.errors import DataError, ExitCode, UserError
-from vrft_bench.harness.cli.data_root import DATA_VARIABLE
+from vrft_bench.harness.cli.data_root import DATA_VARIABLE, environment_root
 from vrft_bench.harness.cli.options import (
     Annotations,
     AsJson,
@@ -298,7 +297,7 @@ def ask_map(
 
 
 def _root(data: str | None) -> Path | None:
-    given = data or os.environ.get(DATA_VARIABLE)
+    given = data or environment_root()
     root = Path(given).expanduser() if given else None
     if root is not None and root.exists() and not root.is_dir():
         raise UserError(f"the data root {root} is a file", fix="name a folder; one that is not there is made")

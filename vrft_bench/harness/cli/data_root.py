@@ -13,6 +13,11 @@ DATA_VARIABLE = "VRFT_BENCH_DATA"
 HELP_DATA = f"Root of the real data (or ${DATA_VARIABLE}); default: embedded sample data."
 
 
+def environment_root() -> str | None:
+    """The data root that the environment names, if any."""
+    return os.environ.get(DATA_VARIABLE) or None
+
+
 def with_data_root(config: RunConfig, task: Task) -> RunConfig:
     """``config`` for ``task``, with the data root of the environment where none is chosen.
 
@@ -21,7 +26,7 @@ def with_data_root(config: RunConfig, task: Task) -> RunConfig:
     """
     from vrft_bench.harness.config import merge
 
-    root = os.environ.get(DATA_VARIABLE)
+    root = environment_root()
     chosen = "data" in config.model_fields_set or config.annotations is not None or config.images is not None
     if not root or chosen or not task.reads_data_root:
         return config

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vrft_bench.errors import UserError
+from vrft_bench.harness.cli.options import AsJson, Categories, Debug, Include, Plain
 
 if TYPE_CHECKING:
     from vrft_bench.harness.score_predictions import PredictionsScore
@@ -27,7 +28,7 @@ def score(
     protocol: Annotated[
         str | None, typer.Option(help="strict (default), or paper: LVIS's AP is averaged over area ranges too.")
     ] = None,
-    categories: Annotated[str | None, typer.Option(help="Only these categories, comma-separated.")] = None,
+    categories: Categories = None,
     ap_engine: Annotated[str | None, typer.Option("--ap-engine", help="own (default) or pycocotools.")] = None,
     intervals: Annotated[
         bool, typer.Option("--intervals", help="Add bootstrap intervals to --predictions; takes seconds.")
@@ -35,10 +36,10 @@ def score(
     allow_changed: Annotated[
         bool, typer.Option("--allow-changed", help="Score although the task's version or the data has changed since.")
     ] = False,
-    include: Annotated[list[str] | None, typer.Option("--include", help="A Python file that registers more.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="No colours, no lines.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # noqa: ARG001 - read by main
+    include: Include = None,
+    as_json: AsJson = False,
+    plain: Plain = False,
+    debug: Debug = False,  # noqa: ARG001 - read by main
 ) -> None:
     """Judge a run's stored completions again, or a results file (--predictions FILE --annotations FILE)."""
     if (run is None) == (predictions is None):

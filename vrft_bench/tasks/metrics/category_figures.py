@@ -52,7 +52,7 @@ def category_figures(
     by_run = [_values(outcomes, curves, categories, images) for outcomes, curves in zip(runs, all_areas, strict=True)]
     drawn = np.empty((replicates, categories))
     for row, weights in zip(drawn, resampled_weights(images, replicates, seed), strict=True):
-        row[:] = _over_runs([curves.average_precision(weights).mean(axis=0) for curves in all_areas])
+        row[:] = mean_over_runs([curves.average_precision(weights).mean(axis=0) for curves in all_areas])
 
     tied = [tied_categories(outcomes) for outcomes in runs]
     shuffled = [
@@ -61,11 +61,11 @@ def category_figures(
     ]
     first = runs[0]
     return CategoryFigures(
-        values={name: _over_runs([values[name] for values in by_run]) for name in by_run[0]},
+        values={name: mean_over_runs([values[name] for values in by_run]) for name in by_run[0]},
         truths=_sums(first, first.truths[0], categories).astype(np.int64),
         images=np.bincount(first.question_category, minlength=categories),
         replicates=drawn,
-        orders=_over_runs(shuffled),
+        orders=mean_over_runs(shuffled),
         tied=np.isin(np.arange(categories), np.concatenate(tied)),
     )
 
@@ -94,7 +94,7 @@ def _values(outcomes: RankedOutcomes, all_areas: PrecisionRecall, categories: in
                 PrecisionRecall(outcomes, categories, images, number).average_precision().mean(axis=0)
             )
     # What is not defined is left out, as where lvis-api's precision array is averaged over area ranges too.
-    values["ap_areas"] = _over_runs(
+    values["ap_areas"] = mean_over_runs(
         [values[name] for name in ("ap", *(f"ap_{area}" for area in AREA_RANGES if area != "all"))]
     )
     values["ar"] = all_areas.recall().mean(axis=0)
@@ -113,7 +113,7 @@ def _sums(outcomes: RankedOutcomes, counts: Indices, categories: int) -> Floats:
     return np.bincount(outcomes.question_category, counts, categories).astype(np.float64)
 
 
-def _over_runs(values: list[Floats]) -> Floats:
+def mean_over_runs(values: list[Floats]) -> Floats:
     """Mean over completion indices, item by item; NaN where no run defines it."""
     stacked = np.array(values)
     defined = ~np.isnan(stacked)

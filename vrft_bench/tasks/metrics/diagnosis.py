@@ -31,6 +31,7 @@ from vrft_bench.tasks.base import BoxTarget, Dataset, Detection, Figure, MetricR
 from vrft_bench.tasks.metrics import counterfactuals
 from vrft_bench.tasks.metrics.answer_columns import AnswerColumns, Question, answered
 from vrft_bench.tasks.metrics.average_precision import Floats, mean_defined
+from vrft_bench.tasks.metrics.category_figures import mean_over_runs
 from vrft_bench.tasks.metrics.error_breakdown import ERRORS, WRONG, ImageErrors, counted_truths, image_errors
 from vrft_bench.tasks.metrics.lrp import optimal_lrp
 from vrft_bench.tasks.metrics.outcome_table import ImageIds, OutcomeTable
@@ -85,7 +86,7 @@ class DiagnosisMetric:
                 for n, own in _by_run(changed):
                     runs[n].add_answers(str(image), name, own)
         found = [run.values() for run in runs.values()]
-        values = {name: _over_runs([item[name] for item in found]) for name in found[0]}
+        values = {name: mean_over_runs([item[name] for item in found]) for name in found[0]}
         mistakes = {kind: np.sum([run.mistakes[kind] for run in runs.values()], axis=0) for kind in ERRORS}
         means = {name: mean_defined(item) for name, item in values.items()}
         figures = {name: means[name] for name in ("olrp", "olrp_loc", "olrp_fp", "olrp_fn", "lrp")}
@@ -194,15 +195,6 @@ def _by_policy(
                 item._replace(detections=tuple(scored)) for item, scored in zip(own, policy(answers), strict=False)
             ]
         yield name, sorted(changed, key=lambda item: item.n)
-
-
-def _over_runs(values: list[Floats]) -> Floats:
-    """Mean over completion indices, item by item; NaN where no run defines it."""
-    stacked = np.array(values)
-    defined = ~np.isnan(stacked)
-    count = defined.sum(axis=0)
-    total = np.where(defined, stacked, 0.0).sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _gain(better: float | None, value: float | None) -> float | None:
