@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -136,7 +136,7 @@ def read_document(path: Path) -> Document:
     Raises :class:`DataError` when the file is missing, is not JSON, or is not in COCO's or LVIS's format.
     """
     # Segmentations are most of a file and nobody here needs them: they are dropped object by object while parsing.
-    raw = read_json(path, drop="segmentation")
+    raw = read_json(path, object_hook=_without_outline)
     if isinstance(raw, list):
         raise DataError(
             f"{path} is not a COCO annotation file: it is a list, as results files are, not an object",
@@ -159,24 +159,24 @@ def read_document(path: Path) -> Document:
     return Document(path, "lvis" if is_lvis else "coco", _categories(raw["categories"], path), raw)
 
 
-def read_json(path: Path, *, drop: str | None = None) -> Any:
-    """The JSON value in ``path``, leaving the key ``drop`` out of every object. Raises :class:`DataError`."""
-
-    def without(row: dict[str, Any]) -> dict[str, Any]:
-        row.pop(drop, None)  # type: ignore[arg-type]
-        return row
-
+def read_json(path: Path, *, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """The JSON value in ``path``, every object of it as ``object_hook`` makes it. Raises :class:`DataError`."""
     try:
         raw = path.read_bytes()
         text = raw.decode(json.detect_encoding(raw), "surrogatepass")
         del raw  # LVIS's files are so large that a second copy counts
-        return json.loads(text, object_hook=without if drop else None)
+        return json.loads(text, object_hook=object_hook)
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}", fix="check the path") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}", fix="give a JSON file that can be read") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}", fix="give a complete JSON file in UTF-8") from error
+
+
+def _without_outline(row: dict[str, Any]) -> dict[str, Any]:
+    row.pop("segmentation", None)
+    return row
 
 
 def _categories(rows: list[dict[str, Any]], path: Path) -> tuple[Category, ...]:

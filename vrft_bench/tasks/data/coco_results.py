@@ -11,7 +11,6 @@ ascending id and categories in the order asked for; a *pair* is ``category * ima
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrft_bench.errors import DataError, UserError
-from vrft_bench.tasks.data.annotations import Category, Document, ImageId, is_number
+from vrft_bench.tasks.data.annotations import Category, Document, ImageId, is_number, read_json
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -155,14 +154,7 @@ def read_results(
     categories = {category.id: -1 for category in known}
     categories |= {category.id: number for number, category in enumerate(chosen)}
     reader = _Reader(images, categories)
-    try:
-        entries = json.loads(path.read_bytes(), object_hook=reader)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}", fix="check the path") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", fix="give a JSON file that can be read") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {error}", fix="give a complete JSON file in UTF-8") from error
+    entries = read_json(path, object_hook=reader)
     if not isinstance(entries, list):
         raise DataError(f"{path} is not a results file: it holds an object, not a list", fix=_FIX)
     read = next((number for number, entry in enumerate(entries) if entry is not _READ), len(entries))
