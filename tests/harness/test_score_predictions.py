@@ -255,7 +255,104 @@ def test_the_pycocotools_engine_gives_the_same_report(tmp_path: Path) -> None:
         other = theirs.by_category[name]
         assert row.keys() == other.keys()
         assert (row["truths"], row["detections"]) == (other["truths"], other["detections"])
-        assert row["ap"].value == pytest.approx(other["ap"].value, abs=CLOSE)
+        for key in row.keys() - {"truths", "detections"}:
+            assert row[key].value == pytest.approx(other[key].value, abs=CLOSE), key
+
+
+PRF = ("precision", "recall", "f1")
+
+
+def points(report: MetricReport, prefix: str = "") -> dict[str, list[float | None]]:
+    """Precision, recall and F1 of every category, and their means."""
+    rows = {"mean": report.figures, **report.by_category}
+    return {name: [row[prefix + key].value for key in PRF] for name, row in rows.items()}
+
+
+def test_precision_recall_and_f1_are_what_counting_by_hand_gives(tmp_path: Path) -> None:
+    """Two objects of c1; by score: right, wrong, right, wrong. c2: one object, found last. c3: nothing to find."""
+    boxes = {"a": [0, 0, 50, 50], "b": [100, 0, 50, 50], "nowhere": [300, 300, 50, 50]}
+    truths = [(1, "a"), (1, "b"), (2, "a")]
+    found = [(1, "a", 0.9), (1, "nowhere", 0.8), (1, "b", 0.7), (1, "a", 0.2), (2, "a", 0.1), (3, "a", 0.95)]
+    document = {
+        "images": [{"id": 1, "width": 400, "height": 400, "file_name": "1.jpg"}],
+        "annotations": [
+            {"id": number, "image_id": 1, "category_id": category, "bbox": boxes[box], "area": 2500, "iscrowd": 0}
+            for number, (category, box) in enumerate(truths, 1)
+        ],
+        "categories": [{"id": number, "name": f"c{number}"} for number in (1, 2, 3)],
+    }
+    annotations = write(tmp_path / "truth.json", document)
+    results = [{"image_id": 1, "category_id": k, "bbox": boxes[box], "score": score} for k, box, score in found]
+    predictions = write(tmp_path / "results.json", results)
+    scored = score_predictions(predictions, annotations)
+    third = pytest.approx(2 / 3)
+    assert points(scored.report) == {
+        "mean": [0.75, 1.0, pytest.approx(5 / 6)],
+        "c1": [0.5, 1.0, third],
+        "c2": [1.0, 1.0, 1.0],
+        "c3": [None, None, None],
+    }
+    # Mean F1 by the least score: .9 -> (2/3 + 0) / 2, .7 -> (4/5 + 0) / 2, .2 -> (4/6 + 0) / 2, .1 -> (4/6 + 1) / 2.
+    assert scored.best_score == 0.1
+    assert points(scored.report, "best_") == points(scored.report)
+    chosen = score_predictions(predictions, annotations, score_threshold=0.7)
+    assert (chosen.score_threshold, chosen.best_score) == (0.7, None)
+    assert points(chosen.report) == {
+        "mean": [third, 0.5, pytest.approx(0.4)],
+        "c1": [third, 1.0, pytest.approx(0.8)],
+        "c2": [None, 0.0, 0.0],
+        "c3": [None, None, None],
+    }
+    assert "best_f1" not in chosen.report.figures
+    assert chosen.report.figures["ap"] == scored.report.figures["ap"]  # no threshold changes it
+    assert any("of score 0.7 and more; AP ranks all" in note for note in chosen.report.notes)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"crowds": True, "scores": 8}, {"lvis": True}, {"lvis": True, "grid": None, "scores": 1000}],
+    ids=str,
+)
+def test_a_threshold_counts_as_if_the_file_ended_there_and_the_best_one_is_the_best(
+    seed: int, options: dict[str, Any], tmp_path: Path
+) -> None:
+    annotations, predictions = random_files(tmp_path, seed, **options)
+    scored = score_predictions(predictions, annotations)
+    results = json.loads(predictions.read_text())
+    means = {}
+    scores = sorted({item["score"] for item in results})
+    for threshold in scores if len(scores) < 20 else scores[:: len(scores) // 10]:
+        kept = write(tmp_path / "kept.json", [item for item in results if item["score"] >= threshold])
+        counted = points(score_predictions(kept, annotations).report)
+        assert points(score_predictions(predictions, annotations, score_threshold=threshold).report) == counted
+        means[threshold] = counted["mean"][2]
+    best = scored.report.figures["best_f1"].value
+    assert best is not None
+    assert best >= max(means.values()) - CLOSE
+    assert 0.1 < best < 0.9
+    at_best = score_predictions(predictions, annotations, score_threshold=scored.best_score).report
+    assert points(at_best) == points(scored.report, "best_")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_score_threshold_is_a_finite_number(number: float, tmp_path: Path) -> None:
+    annotations, predictions = random_files(tmp_path, 0)
+    with pytest.raises(UserError, match="is no finite number"):
+        score_predictions(predictions, annotations, score_threshold=number)
+
+
+def test_the_figure_over_area_ranges_has_an_interval_like_ap(tmp_path: Path) -> None:
+    annotations, predictions = random_files(tmp_path, 2, lvis=True, images=40)
+    paper = score_predictions(predictions, annotations, protocol="paper", intervals=True).report
+    strict = score_predictions(predictions, annotations, intervals=True).report
+    areas = paper.figures["ap_areas"]
+    assert areas.low < areas.value < areas.high
+    assert areas.high - areas.low > 0.02
+    assert all(row["ap_areas"].low is not None for row in list(paper.by_category.values())[:3])
+    assert paper.figures["ap"] == strict.figures["ap"]
+    without = score_predictions(predictions, annotations, protocol="paper").report.figures["ap_areas"]
+    assert (without.value, without.low) == (areas.value, None)
 
 
 def test_intervals_hold_the_figure_and_the_orders_of_ties(tmp_path: Path) -> None:
@@ -272,6 +369,7 @@ def test_an_empty_results_file_scores_0(tmp_path: Path) -> None:
     report = score_predictions(write(tmp_path / "empty.json", []), annotations).report
     assert report.figures["ap"].value == 0.0
     assert any("10 of 10 images have no detection" in note for note in report.notes)
+    assert points(report)["mean"] == points(report, "best_")["mean"] == [None, 0.0, 0.0]
 
 
 GOOD = {"image_id": 7, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}
@@ -316,6 +414,26 @@ def test_the_first_bad_entry_is_named(bad: Any, says: str, tmp_path: Path) -> No
     predictions = write(tmp_path / "results.json", [GOOD, bad, GOOD, GOOD | {"score": "later"}])
     with pytest.raises(DataError, match=f"entry 2 .*{says}"):
         score_predictions(predictions, annotations)
+
+
+def test_entries_that_are_not_finite_are_named_with_what_to_do(tmp_path: Path) -> None:
+    annotations, predictions = random_files(tmp_path, 0)
+    results = json.loads(predictions.read_text())
+    for number, (key, value) in enumerate(
+        [("score", float("nan")), ("bbox", [0, 0, 1e300, 9]), ("score", -float("inf")), ("score", float("nan"))]
+    ):
+        results[3 * number + 1][key] = value
+    with pytest.raises(DataError) as stop:
+        score_predictions(write(predictions, results), annotations)
+    assert stop.value.message == (
+        f"{predictions}: entry 2 has the score nan; entry 5 has the bbox [0.0, 0.0, 1e+300, 9.0]; "
+        "entry 8 has the score -inf, and so on (4 entries)"
+    )
+    assert stop.value.fix is not None
+    assert stop.value.fix.startswith(
+        "without a finite score a detection has no rank: give it one, or leave the entry out"
+    )
+    assert "below 1e15" in stop.value.fix
 
 
 @pytest.mark.parametrize(
@@ -385,6 +503,8 @@ def test_the_command_prints_the_report(
     code, out, _ = command(monkeypatch, capsys, *options, "--plain")
     lines = [line.split() for line in out.splitlines()]
     assert ["ap", "areas", "(headline)", f"{wanted.report.figures['ap_areas'].value:.3f}"] in lines
+    assert ["best", "f1", f"{wanted.report.figures['best_f1'].value:.3f}"] in lines
+    assert f"the best ones those of score {wanted.best_score!r} and more" in out
     row = wanted.report.by_category["c2"]
     assert ["c2", str(row["truths"]), str(row["detections"]), f"{row['ap'].value:.3f}"] in [line[:4] for line in lines]
 
@@ -396,6 +516,7 @@ def test_the_command_prints_the_report(
         (("run", "--predictions", "p.json"), 2, "both are given"),
         (("--predictions", "p.json"), 2, "needs the truth"),
         (("run", "--rules", "coco"), 2, "--rules goes with --predictions"),
+        (("run", "--score-threshold", "0"), 2, "--score-threshold goes with --predictions"),
         (("--predictions", "p.json", "--annotations", "none.json"), 3, "there is no file none.json"),
     ],
 )

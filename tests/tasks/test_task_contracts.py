@@ -127,6 +127,9 @@ def test_what_is_no_ground_truth_is_refused(truth: object) -> None:
         {"target": {"kind": "class"}},
         {"target": {"kind": "class", "label": "a"}},
         {"target": {"kind": "box", "boxes": [[1, 2, 3, 4]], "areas": [[1]]}},
+        {"target": {"kind": "box", "boxes": [[1, 2, float("nan"), 4]]}},
+        {"target": {"kind": "box", "boxes": [[1, 2, 3, 4]], "exhaustive": "false"}},
+        {"target": {"kind": "box", "boxes": [[1, 2, 3, 4]], "verified": None}},
         {"image_size": [0, 84]},
         {"profile": {"name": "x", "convention": "abs_resized", "factor": 0}},
         {"profile": {"name": "x", "convention": "norm_1000", "think_tags": [3, "x"]}},
@@ -140,6 +143,14 @@ def test_a_ground_truth_with_damaged_values_is_refused(change: dict[str, object]
     truth = json.loads(task.ground_truth(some_samples(task, 1)[0], Frame(PROFILES.get("qwen2-vl"), 84, 84)))
     with pytest.raises(UserError, match="no ground truth"):
         task.score("", json.dumps(truth | change))
+
+
+@pytest.mark.parametrize("target", [{"label": None}, {"label": ["a"]}, {"label": "a", "aliases": [3]}])
+def test_a_label_that_is_no_text_is_refused(target: dict[str, object]) -> None:
+    task = get_task("pets37_fewshot")
+    truth = json.loads(task.ground_truth(some_samples(task, 1)[0], Frame(PROFILES.get("qwen2-vl"), 84, 84)))
+    with pytest.raises(UserError, match=r"no ground truth.*a label that is no text"):
+        task.score("<answer>a</answer>", json.dumps(truth | {"target": {"kind": "class"} | target}))
 
 
 @pytest.mark.parametrize("completion", [None, 3, [{"role": "assistant", "content": "x"}]])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import pytest
+from PIL import Image
 
 from vrft_bench.registry import PROFILES
 from vrft_bench.tasks import get_task
@@ -47,8 +50,42 @@ class Generous(DetectionTask):
         return {**super().score(completion, ground_truth), "total": 0.5}
 
 
+@dataclass(frozen=True)
+class OnceWrong(DetectionTask):
+    """One gold answer gives another box, which costs the mean of many less than rounding may."""
+
+    def gold(self, sample: Sample, frame: Frame) -> str:
+        if sample.id != "1:red cross":
+            return super().gold(sample, frame)
+        return self.answer([(0.0, 0.0, 28.0, 28.0)], [1.0], sample, frame)
+
+
 def test_a_gold_completion_that_is_not_gold_is_named() -> None:
-    assert failed(Shifted("t", "1", "")) == ["gold scores the maximum (qwen2-vl)"]
+    names = ["gold scores the maximum on every sample", "gold scores the maximum (qwen2-vl)"]
+    assert failed(Shifted("t", "1", "")) == names
+
+
+def test_a_single_wrong_gold_completion_among_many_is_named() -> None:
+    checks = validate(OnceWrong("t", "1", ""), DataSpec(), [QWEN2_VL], limit=100)
+    assert [(check.name, check.detail) for check in checks if not check.passed] == [
+        ("gold scores the maximum on every sample", "1 samples, first '1:red cross': its total is 0.000 of 3.000")
+    ]
+
+
+def test_an_object_that_leaves_the_image_is_no_flaw_of_the_gold_completion(tmp_path: Path) -> None:
+    """COCO and LVIS hold some; what lies outside can be neither seen nor written."""
+    Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 6, 6], "area": 36, "iscrowd": 0}
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 10, "height": 10}],
+        "annotations": [annotation],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    (tmp_path / "mine.json").write_text(json.dumps(document))
+    spec = DataSpec(annotations=tmp_path / "mine.json", images=tmp_path)
+    found = {check.name: check.passed for check in validate(get_task("detection"), spec, [QWEN2_VL])}
+    assert found["gold scores the maximum on every sample"]
+    assert not found["gold scores the maximum (qwen2-vl)"], "the mean over all samples tells where there are many"
 
 
 def test_a_chat_without_its_one_image_is_named() -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
-canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str).encode
-"""The one JSON text of a value, whatever the order of its keys."""
+from vrft_bench.tasks.data.survey import canonical
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:

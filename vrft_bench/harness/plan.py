@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,26 @@ import numpy as np
 
 from vrft_bench.errors import UserError, did_you_mean
 from vrft_bench.harness.config import RunConfig
-from vrft_bench.harness.identity import canonical
-from vrft_bench.harness.models.base import Backend, LimitsPixels
+from vrft_bench.harness.models.base import Backend, LimitsPixels, Workload
 from vrft_bench.registry import PROFILES
 from vrft_bench.tasks import get_task
-from vrft_bench.tasks.base import Dataset, ImageRef, Sample, Task, target_to_json
+from vrft_bench.tasks.base import Dataset, Message, Sample, Task, target_to_json
 from vrft_bench.tasks.coordinates import ModelProfile
 from vrft_bench.tasks.data.splits import take_few_shot
+from vrft_bench.tasks.data.survey import FileSizes, canonical
 from vrft_bench.tasks.detection import DetectionTask
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What the first walk found: how many samples are selected, and the hash of everything that they ask and hold."""
+    """What the first walk found: how many samples are selected, and the hash of everything that they ask and hold.
+
+    ``workload`` is the most that one of them asks for.
+    """
 
     samples: int
     sha256: str
+    workload: Workload
 
 
 @dataclass(frozen=True)
@@ -143,14 +147,18 @@ def _survey(task: Task, dataset: Dataset, profile: ModelProfile, config: RunConf
     digest = hashlib.sha256()
     ids = array("q")
     missing = set(config.sample_id)
-    file_size = _FileSizes()
+    file_size = FileSizes()
+    longest, sizes = 0, set()
     for sample in selected(dataset, config):
         ids.append(hash(sample.id))
         missing.discard(sample.id)
         image = sample.image
+        messages = task.messages(sample, profile)
+        longest = max(longest, text_bytes(messages))
+        sizes.add((image.width, image.height))
         content = [
             sample.id,
-            task.messages(sample, profile),
+            messages,
             target_to_json(sample.target),
             [image.path.name if image.path else None, image.width, image.height, file_size(image)],
         ]
@@ -166,26 +174,40 @@ def _survey(task: Task, dataset: Dataset, profile: ModelProfile, config: RunConf
     hashes = np.sort(np.frombuffer(ids, dtype=np.int64))  # 8 bytes per id: the ids themselves would not stay flat
     if (hashes[1:] == hashes[:-1]).any():
         raise UserError(f"two samples of task {task.name!r} have the same id", fix="make the ids of its data unique")
-    return Survey(len(ids), digest.hexdigest())
+    workload = Workload(longest, most_image_tokens(sizes, profile), config.max_tokens)
+    return Survey(len(ids), digest.hexdigest(), workload)
 
 
-class _FileSizes:
-    """File size in bytes, ``None`` for a missing file. An image is asked up to 80 times in a row: the last is kept."""
+def workload_of(plans: Sequence[RunPlan]) -> Workload:
+    """The most that one question of any of ``plans`` asks for."""
+    each = [plan.survey.workload for plan in plans]
+    images = [one.image_tokens for one in each]
+    return Workload(
+        max(one.question_bytes for one in each),
+        None if None in images else max(count for count in images if count is not None),
+        max(one.max_tokens for one in each),
+    )
 
-    def __init__(self) -> None:
-        self._path: Path | None = None
-        self._size: int | None = None
 
-    def __call__(self, image: ImageRef) -> int | None:
-        if image.path is None:
-            return len(image.data) if image.data is not None else None
-        if image.path != self._path:
-            self._path = image.path
-            try:
-                self._size = image.path.stat().st_size
-            except OSError:
-                self._size = None
-        return self._size
+def text_bytes(messages: Sequence[Message]) -> int:
+    """How long the text of a chat is in UTF-8."""
+    contents = (message["content"] for message in messages)
+    parts = ([one] if isinstance(one, str) else [part.get("text", "") for part in one] for one in contents)
+    return sum(len(text.encode()) for texts in parts for text in texts)
+
+
+def most_image_tokens(sizes: Iterable[tuple[int, int]], profile: ModelProfile) -> int | None:
+    """Into how many tokens the largest image is cut; ``None`` where the profile does not say."""
+    if profile.factor is None:
+        return None
+    most = 0
+    for width, height in sizes:
+        try:
+            columns, rows = (side // profile.factor for side in profile.processed_size(width, height))
+        except UserError:  # an image that no processor takes; its sample fails
+            continue
+        most = max(most, columns * rows)
+    return most
 
 
 def _unknown_id(dataset: Dataset, given: str) -> UserError:

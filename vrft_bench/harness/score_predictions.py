@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,11 @@ ENGINES = ("own", "pycocotools")
 
 @dataclass(frozen=True, slots=True)
 class PredictionsScore:
-    """What a results file scores, and by which rules."""
+    """What a results file scores, and by which rules.
+
+    Precision, recall and F1 count detections of at least ``score_threshold``; where none was chosen, all of them, and
+    once more those of at least ``best_score``.
+    """
 
     predictions: Path
     annotations: Path
@@ -24,6 +29,8 @@ class PredictionsScore:
     protocol: ProtocolName
     engine: str
     report: MetricReport
+    score_threshold: float | None
+    best_score: float | None
 
     def to_json(self) -> dict[str, Any]:
         """What ``vrft-bench score --predictions --json`` prints."""
@@ -33,6 +40,8 @@ class PredictionsScore:
             "rules": self.rules,
             "protocol": self.protocol,
             "ap_engine": self.engine,
+            "score_threshold": self.score_threshold,
+            "best_score": self.best_score,
             "report": self.report.to_json(),
         }
 
@@ -46,8 +55,9 @@ def score_predictions(
     categories: Sequence[str] = (),
     engine: str = "own",
     intervals: bool = False,
+    score_threshold: float | None = None,
 ) -> PredictionsScore:
-    """AP of a results file.
+    """AP of a results file, and its precision, recall and F1 at IoU .5.
 
     Args:
         predictions: A JSON list of detections (see :mod:`~vrft_bench.tasks.data.coco_results`).
@@ -60,6 +70,8 @@ def score_predictions(
         engine: ``own``, or ``pycocotools`` for a second opinion (COCO's rules only, no intervals).
         intervals: Whether to add bootstrap intervals and the range over orders of equal scores; they take longer than
             all the rest.
+        score_threshold: The least score of a detection that counts for precision, recall and F1; it changes no AP. By
+            default they are given twice: of all detections, and of those above the score of the highest mean F1.
 
     Raises:
         DataError: A file is missing, or an entry is not what its format promises.
@@ -75,6 +87,8 @@ def score_predictions(
             raise UserError(
                 f"unknown {name} {value!r}{did_you_mean(str(value), names)}", fix=f"use {' or '.join(names)}"
             )
+    if score_threshold is not None and not math.isfinite(score_threshold):
+        raise UserError(f"the score threshold {score_threshold} is no finite number", fix="give one, such as 0.5")
     # Imported here, so that numpy does not slow the command line down.
     import numpy as np
 
@@ -98,6 +112,7 @@ def score_predictions(
     del document  # A large annotation file needs more memory than all that follows.
     results = read_results(predictions, numbers, known, chosen)
 
+    over_areas = applied == "lvis" and protocol == "paper"
     notes = []
     if engine == "pycocotools":
         from vrft_bench.tasks.metrics.reference_ap import reference_figures
@@ -105,7 +120,7 @@ def score_predictions(
         figures = reference_figures(truth, results)
     else:
         outcomes = bulk_outcomes(truth, results, LVIS_RULES if applied == "lvis" else COCO_RULES)
-        figures = results_figures(outcomes, len(chosen), truth.images, intervals=intervals)
+        figures = results_figures(outcomes, len(chosen), truth.images, intervals=intervals, over_areas=over_areas)
         limit = "300 most confident of an image" if applied == "lvis" else "100 most confident of an image and category"
         if outcomes.cut:
             notes.append(f"{outcomes.cut:,} detections beyond the {limit} do not count")
@@ -113,17 +128,26 @@ def score_predictions(
             notes.append(f"{outcomes.unverified:,} detections of unverified image-category pairs count for nothing")
     if silent := truth.images - len(np.unique(results.image)):
         notes.append(f"{silent:,} of {truth.images:,} images have no detection: their objects count as missed")
-    if unsized := int((results.box[:, 2:] < 0.0).any(axis=1).sum()):
+    if unsized := int((results.box[results.category >= 0, 2:] < 0.0).any(axis=1).sum()):
         notes.append(f"{unsized:,} detections have a negative width or height and can match nothing")
+    best_score = figures.judged.best_score() if score_threshold is None else None
     report = results_report(
         figures,
         [category.name for category in chosen],
         groups={letter: [item.name for item in chosen if item.frequency == letter] for letter in "rcf"}
         if applied == "lvis"
         else None,
-        over_areas=applied == "lvis" and protocol == "paper",
+        score_threshold=score_threshold,
+        best_score=best_score,
         notes=notes,
     )
     return PredictionsScore(
-        predictions, annotations, applied, "paper" if protocol == "paper" else "strict", engine, report
+        predictions=predictions,
+        annotations=annotations,
+        rules=applied,
+        protocol="paper" if protocol == "paper" else "strict",
+        engine=engine,
+        report=report,
+        score_threshold=score_threshold,
+        best_score=best_score,
     )

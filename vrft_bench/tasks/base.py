@@ -223,7 +223,8 @@ class Dataset:
 
     ``unasked`` walks questions that nobody asks but whose truth still counts as missed (``ask=file:``). ``is_sample``
     marks the embedded sample data. ``rules`` are ``coco`` or ``lvis`` for detection data; ``frequency`` maps a category
-    to LVIS's ``r``, ``c`` or ``f``.
+    to LVIS's ``r``, ``c`` or ``f``. ``counts`` are what the files hold in all where that is more than what is asked:
+    ``images``, ``annotations``, ``categories``.
     """
 
     split: str
@@ -235,6 +236,7 @@ class Dataset:
     frequency: Mapping[str, str] = field(default_factory=dict)
     ask: str | None = None
     notes: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -367,6 +369,10 @@ class Task(ABC):
 
         Raises :class:`UserError` when ``ground_truth`` belongs to another task, version or protocol.
         """
+        return self.assess(completion, ground_truth)[1].to_json()
+
+    def assess(self, completion: str, ground_truth: str) -> tuple[Prediction, Score]:
+        """What a completion says and what that is worth. Raises as :meth:`score` does."""
         if not isinstance(completion, str):
             raise UserError(
                 f"a completion is text, not {type(completion).__name__}",
@@ -375,4 +381,5 @@ class Task(ABC):
         frame, target = read_ground_truth(ground_truth, self.name, self.version, self.protocol)
         if self.target_type is not None and not isinstance(target, self.target_type):
             raise no_ground_truth(ground_truth, f"holds a {target.kind} target, and {self.name} is {self.family}")
-        return self.judge(self.parse(completion, frame), target).to_json()
+        prediction = self.parse(completion, frame)
+        return prediction, self.judge(prediction, target)

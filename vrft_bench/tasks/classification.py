@@ -45,12 +45,16 @@ class ClassificationTask(Task):
         from vrft_bench.tasks.data.folders import load_class_folders
         from vrft_bench.tasks.data.layout import class_folders
         from vrft_bench.tasks.data.sample import sample_folder
+        from vrft_bench.tasks.data.virft import rows_of
 
         spec.refuse_two_sources()
+        if (rows := rows_of(spec, self.name, "classification")) is not None:
+            refuse_alike(rows.categories, spec.annotations or "the training set")
+            return rows
         split = spec.split or "val"
         if spec.annotations is not None or spec.ask is not None:
             raise UserError(
-                f"task {self.name!r} takes no --annotations and no --ask",
+                f"task {self.name!r} takes no --ask, and --annotations only for rows of image, problem and solution",
                 fix="give --images DIR, a folder that holds one folder per class",
             )
         if spec.images is not None:
@@ -66,7 +70,7 @@ class ClassificationTask(Task):
             )
         is_sample = spec.root is None and spec.images is None
         dataset = load_class_folders(folder, split, categories=spec.categories, is_sample=is_sample)
-        _refuse_alike(dataset.categories, folder)
+        refuse_alike(dataset.categories, folder)
         return dataset
 
     def _subject(self, sample: Sample) -> str:
@@ -94,14 +98,14 @@ class ClassificationTask(Task):
         return AccuracyMetric(dataset, accuracy_reward)
 
 
-def _refuse_alike(names: Sequence[str], folder: Path) -> None:
+def refuse_alike(names: Sequence[str], where: Path | str) -> None:
     """Two classes whose names match alike cannot be told apart by their names."""
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(normalise_label(name), name)
         if other != name:
             raise DataError(
-                f"the classes {other!r} and {name!r} in {folder} are one name to the scorer "
+                f"the classes {other!r} and {name!r} in {where} are one name to the scorer "
                 "(case, punctuation and underscores do not count)",
-                fix="rename one of the folders",
+                fix="rename one of them",
             )

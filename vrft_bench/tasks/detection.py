@@ -25,6 +25,9 @@ class DetectionTask(Task):
     ``categories`` are asked by default, ``groups`` are averaged apart (novel and base); ``sample_categories`` and
     ``sample_groups`` are the same for the embedded sample data, which has categories of its own. ``ask`` is the default
     rule of which categories are asked of an image: ``all`` or ``present``.
+
+    ``base_group`` names the group that the training split asks about, where the other categories are novel and must not
+    be seen; ``trainable`` is off where all of them are.
     """
 
     layout: Literal["coco", "lvis"] | None = None
@@ -33,6 +36,8 @@ class DetectionTask(Task):
     sample_categories: tuple[str, ...] = ()
     sample_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     ask: str = "all"
+    base_group: str | None = None
+    trainable: bool = True
 
     family: ClassVar[str] = "detection"
     target_type = BoxTarget
@@ -51,10 +56,18 @@ class DetectionTask(Task):
         from vrft_bench.tasks.data.coco import load_detection
         from vrft_bench.tasks.data.layout import coco_files, lvis_files
         from vrft_bench.tasks.data.sample import sample_folder
+        from vrft_bench.tasks.data.virft import rows_of
 
         spec.refuse_two_sources()
+        if (rows := rows_of(spec, self.name, "detection")) is not None:
+            return rows
         split = spec.split or "val"
         is_sample = spec.root is None and spec.annotations is None
+        if split == "train" and not self.trainable and not spec.categories:
+            raise UserError(
+                f"{self.name!r} asks for categories that training must not see, so it has no training split",
+                fix="train on another task (coco_ovd), or name the categories to train on with --categories",
+            )
         if spec.annotations is not None or spec.images is not None:
             if spec.annotations is None or spec.images is None:
                 missing = "--annotations" if spec.annotations is None else "--images"
@@ -77,17 +90,27 @@ class DetectionTask(Task):
             images,
             split=split,
             categories=spec.categories,
-            default_categories=self.sample_categories if is_sample else self.categories,
+            default_categories=self._asked(split, is_sample=is_sample),
             ask=spec.ask or self.ask,
             is_sample=is_sample,
         )
+
+    def _asked(self, split: str, *, is_sample: bool) -> tuple[str, ...]:
+        """The categories that are asked where the user names none."""
+        if split == "train" and self.base_group is not None:
+            return (self.sample_groups if is_sample else self.groups)[self.base_group]
+        return self.sample_categories if is_sample else self.categories
 
     def prompt(self, sample: Sample, profile: ModelProfile) -> str:
         return detection_prompt(sample.fields["category"], Frame(profile, sample.image.width, sample.image.height))
 
     def gold(self, sample: Sample, frame: Frame) -> str:
         boxes = cast(BoxTarget, sample.target).findable
-        return completion(boxes, [1.0] * len(boxes), frame, sample.fields["category"])
+        return self.answer(boxes, [1.0] * len(boxes), sample, frame)
+
+    def answer(self, boxes: Sequence[Box], confidences: Sequence[float | None], sample: Sample, frame: Frame) -> str:
+        """A completion to ``sample`` that gives ``boxes`` (original pixels) as :meth:`parse` reads them."""
+        return completion(boxes, confidences, frame, sample.fields["category"])
 
     def parse(self, text: str, frame: Frame, *, truncated: bool = False) -> Prediction:
         return parse_detections(text, frame, truncated=truncated)

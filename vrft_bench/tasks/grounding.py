@@ -38,12 +38,16 @@ class GroundingTask(Task):
         from vrft_bench.tasks.data.layout import reasonseg_root
         from vrft_bench.tasks.data.reasonseg import load_reasonseg
         from vrft_bench.tasks.data.sample import sample_folder
+        from vrft_bench.tasks.data.virft import rows_of
 
         spec.refuse_two_sources()
+        if (rows := rows_of(spec, self.name, "grounding")) is not None:
+            return rows
         split = spec.split or "val"
         if spec.categories or spec.ask is not None or spec.annotations is not None:
             raise UserError(
-                f"task {self.name!r} has no categories and takes no --ask and no --annotations",
+                f"task {self.name!r} has no categories and takes no --ask, and --annotations only for rows of image, "
+                "problem and solution",
                 fix="leave them out; --images DIR names a ReasonSeg-format folder",
             )
         if spec.images is not None:

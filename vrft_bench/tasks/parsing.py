@@ -34,7 +34,7 @@ _KEYED_BOX = re.compile(
     # (?<!\w.) says what \b would, and behind the first letter, so that other letters are skipped at full speed
     r"""(?:P(?<!\w.)osition|p(?<!\w.)osition|b(?<!\w.)box(?:_2d)?)["']?\s?:\s?[\[(]([^\[\]()]*)[\])]"""
 )
-_KEYED_CONFIDENCE = re.compile(r"""\b(?:Confidence|confidence|score)["']?\s?:\s?([^,\s]+)""")
+_KEYED_CONFIDENCE = re.compile(r"""\b(?:Confidence|confidence|score)["']?\s?:\s?([^,\s]++)(?!,\d)""")
 _SEPARATORS = re.compile(r"[\[\](),.;\s]*")
 _ASKED_KEYS = ({"Position", "Confidence"}, {"Position"})
 _NUMBER = r"([+-]?[0-9]{1,9}(?:\.[0-9]{0,9})?)"
@@ -179,11 +179,12 @@ def _refusal(content: str) -> Literal["", "as asked", "other words"]:
     """Whether an answer says that there is nothing, and whether in the words that were asked for."""
     if len(content) > 80:
         return ""
-    if content[0] == "[":
-        return "as asked" if "".join(content.split()) == "[]" else ""
-    said = " ".join(content.casefold().split()).strip(" '\"`.!")
-    if said in REFUSALS:
+    if "".join(content.split()) == "[]":
         return "as asked"
+    listed = content[0] == "[" and content[-1] == "]"
+    said = " ".join((content[1:-1] if listed else content).casefold().split()).strip(" '\"`.!")
+    if said in REFUSALS:
+        return "other words" if listed else "as asked"
     return "other words" if _REFUSAL_IN_OTHER_WORDS.fullmatch(said) else ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, ClassVar
 
 from vrft_bench.errors import UserError
@@ -69,19 +70,23 @@ def target_to_json(target: Target) -> dict[str, Any]:
 
 
 def target_from_json(value: Mapping[str, Any]) -> Target:
-    """The inverse of :func:`target_to_json`. Raises :class:`UserError` for an unknown kind."""
+    """The inverse of :func:`target_to_json`.
+
+    Raises :class:`UserError` for an unknown kind; ``LookupError``, ``TypeError`` or ``ValueError`` for what no target
+    holds, such as a label that is no text or a box with NaN.
+    """
     rest = {key: item for key, item in value.items() if key != "kind"}
     match value.get("kind"):
         case "class":
-            return ClassTarget(rest["label"], tuple(rest.get("aliases", ())))
+            return ClassTarget(_text(rest["label"]), tuple(map(_text, rest.get("aliases", ()))))
         case "box":
             return BoxTarget(
                 boxes=tuple(_box(box) for box in rest.get("boxes", ())),
                 areas=tuple(float(area) for area in rest.get("areas", ())),
                 crowd=tuple(_box(box) for box in rest.get("crowd", ())),
                 crowd_areas=tuple(float(area) for area in rest.get("crowd_areas", ())),
-                exhaustive=rest.get("exhaustive", True),
-                verified=rest.get("verified", True),
+                exhaustive=_flag(rest.get("exhaustive", True)),
+                verified=_flag(rest.get("verified", True)),
             )
         case "mask":
             return MaskTarget(
@@ -94,5 +99,19 @@ def target_from_json(value: Mapping[str, Any]) -> Target:
 
 
 def _box(values: Iterable[float]) -> Box:
-    x1, y1, x2, y2 = values
-    return float(x1), float(y1), float(x2), float(y2)
+    x1, y1, x2, y2 = map(float, values)
+    if not isfinite(x1 + y1 + x2 + y2):
+        raise ValueError("a box with numbers that are not finite")
+    return x1, y1, x2, y2
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a label that is no text: {value!r:.60}")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"neither true nor false: {value!r:.60}")
+    return value

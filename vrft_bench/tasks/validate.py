@@ -1,40 +1,86 @@
-"""Checks that a task keeps its promises on its data, without a model: gold scores, silence, coordinates, prompts."""
+"""Checks that a task keeps its promises, without a model: its data, gold scores, silence, coordinates, prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from vrft_bench.errors import UserError
-from vrft_bench.tasks.base import BoxTarget, ClassTarget, DataSpec, Sample, Status, Task
+from vrft_bench.errors import DataError, UserError
+from vrft_bench.tasks.base import BoxTarget, ClassTarget, Dataset, DataSpec, Sample, Status, Task
+from vrft_bench.tasks.boxes import clip
 from vrft_bench.tasks.coordinates import Box, Frame, ModelProfile
+from vrft_bench.tasks.data.manifest import expected, write_pin
+from vrft_bench.tasks.data.survey import QUESTIONS, survey
 
 ROUNDING = 0.05
 """How much of the maximum a gold completion may lose to the rounding of coordinates, on average over the samples."""
+UNROUNDED = ModelProfile("unrounded", "abs_original", decimals=6)
+"""A model that loses nothing to rounding: every gold completion of it has to score the maximum, not only their mean."""
+_NEARLY_ALL = 0.99
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One promise: whether it is kept, on how many samples it was looked at, and what is wrong where it is not."""
+    """One promise: whether it is kept, on how many samples it was looked at, what is wrong where it is not, and what to
+    do about it where that is not plain. The ``detail`` of the data's check says, where they fit, what they fit.
+    """
 
     name: str
     passed: bool
     looked_at: int
     detail: str = ""
+    fix: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {"check": self.name, "passed": self.passed, "looked_at": self.looked_at, "detail": self.detail}
+        return {
+            "check": self.name,
+            "passed": self.passed,
+            "looked_at": self.looked_at,
+            "detail": self.detail,
+            "fix": self.fix,
+        }
+
+
+def check_data(task: Task, spec: DataSpec, *, pin: bool = False) -> Check:
+    """Hold all data of the task's split to their pin, else to the manifest that ships or to what is published.
+
+    The choice of categories in ``spec`` does not count, so that a pin holds for each, but for a task that has none of
+    its own for the split. ``pin``: first pin what is there.
+    Raises :class:`UserError` where that cannot be done (see :func:`~vrft_bench.tasks.data.manifest.write_pin`), and
+    :class:`~vrft_bench.errors.DataError` where the data cannot be read.
+    """
+    dataset = _load_whole(task, spec)
+    facts = survey(dataset)
+    if pin:
+        write_pin(task, spec, dataset, facts)
+    name, questions = "the data fit their manifest", facts.counts[QUESTIONS]
+    manifests = expected(task, spec, dataset)
+    differences = [(manifest, manifest.differences(facts)) for manifest in manifests]
+    for manifest, lines in differences:
+        if not lines:
+            return Check(name, True, questions, manifest.source)
+    detail = " | ".join(f"{manifest.source}: {'; '.join(lines)}" for manifest, lines in differences)
+    return Check(name, False, questions, detail, manifests[0].fix)
+
+
+def _load_whole(task: Task, spec: DataSpec) -> Dataset:
+    try:
+        return task.load(replace(spec, categories=()))
+    except UserError as error:
+        if isinstance(error, DataError) or not spec.categories:
+            raise
+        return task.load(spec)
 
 
 def validate(task: Task, spec: DataSpec, profiles: Sequence[ModelProfile], *, limit: int | None = None) -> list[Check]:
-    """All checks of ``task`` on its data (the first ``limit`` samples), for every profile.
+    """All checks of ``task`` on its data (the first ``limit`` samples), for every profile; :func:`check_data` is apart.
 
     Raises :class:`~vrft_bench.errors.DataError` where the data cannot be read at all.
     """
     samples = list(islice(task.load(spec).samples(), limit))
-    checks = [_data(samples)]
+    checks = [_data(samples), _over("gold scores the maximum on every sample", samples, _gold_unrounded(task))]
     for profile in profiles:
         checks.append(_over(f"prompts render ({profile.name})", samples, _prompts(task, profile)))
         checks.append(_over(f"coordinates round-trip ({profile.name})", samples, _round_trip(profile)))
@@ -116,6 +162,24 @@ def _gold(task: Task, samples: Sequence[Sample], profile: ModelProfile) -> Check
     passed = most - total <= ROUNDING * most
     detail = "" if passed else f"the mean total is {total / counted:.3f} of {most / counted:.3f}"
     return Check(name, passed, counted, detail)
+
+
+def _gold_unrounded(task: Task) -> Callable[[Sample], str]:
+    """Objects that leave the image are left to the mean over samples: no answer can reach all of them."""
+
+    def flaw(sample: Sample) -> str:
+        width, height = sample.image.width, sample.image.height
+        reachable = all(clip(box, width, height) == box for box in _boxes(sample))
+        if not reachable or (isinstance(sample.target, BoxTarget) and not sample.target.verified):
+            return ""
+        frame = Frame(UNROUNDED, width, height)
+        most, total = (
+            task.best_total(sample),
+            task.judge(task.parse(task.gold(sample, frame), frame), sample.target).total,
+        )
+        return "" if total >= _NEARLY_ALL * most else f"its total is {total:.3f} of {most:.3f}"
+
+    return flaw
 
 
 def _silence(task: Task, profile: ModelProfile) -> Callable[[Sample], str]:

@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from vrft_bench.harness.cli.app import app
@@ -38,10 +40,12 @@ TASKS.register("gamed", lambda: Gamed("gamed", "1", "pays for anything"))
 
 
 def test_a_sound_task_passes_both() -> None:
-    audited = CliRunner().invoke(app, ["audit", "lvis_fewshot", "--protocol", "strict", "-L", "8"])
+    audited = CliRunner().invoke(app, ["audit", "lvis_fewshot", "--protocol", "strict"])
     assert audited.exit_code == 0, audited.output
     assert "within the bounds" in audited.output
     assert "always No Objects" in audited.output
+    assert "430 samples, 154 with truth. Allowed means: iou 0.742, confidence 0.742, metric 0.050." in audited.output
+    assert "Highest ap without looking: 0.026, by the 30 likeliest boxes of the training set." in audited.output
     validated = CliRunner().invoke(app, ["validate", "lvis_fewshot", "--protocol", "strict", "-L", "8"])
     assert validated.exit_code == 0, validated.output
     assert "FAILED" not in validated.output
@@ -63,6 +67,37 @@ def test_a_task_that_can_be_gamed_ends_with_exit_code_1(tmp_path: Path) -> None:
     assert "FAILED" in validated.stdout
 
 
+def test_a_group_and_a_glob_are_checked_task_by_task(cli: Any) -> None:
+    own = ("--protocol", "strict", "-L", "4")
+    validated = cli("validate", "ovd", *own, "--profile", "qwen2-vl")
+    assert validated.code == 0, validated.err
+    assert [line for line in validated.out.splitlines() if "protocol strict" in line] == [
+        "coco_ovd  |  protocol strict",
+        "lvis_ovd  |  protocol strict",
+    ]
+    audited = cli("audit", "pets*,cars196_fewshot", *own, "--json")
+    assert audited.code == 0, audited.err
+    reports = [report for line in audited.out.splitlines() for report in json.loads(line)]
+    assert [report["task"] for report in reports] == ["pets37_fewshot", "cars196_fewshot"]
+
+
+def test_the_worst_of_a_group_decides_and_stops_no_other(cli: Any, root: Path) -> None:
+    own = ("--protocol", "strict", "--profile", "qwen2-vl", "--data", str(root))
+    outcome = cli("validate", "flower102_fewshot,pets37_fewshot", *own, "--json")
+    assert outcome.code == 3, "the flowers are missing, and six images are not the pets"
+    assert [json.loads(line)["task"] for line in outcome.out.splitlines()] == ["pets37_fewshot"]
+    assert "1 of 2 tasks could not be checked:\n  flower102_fewshot: " in outcome.err
+    assert cli("validate", "pets37_fewshot,pets*", *own).code == 1
+    unknown = cli("audit", "fewshot_detecton")
+    assert (unknown.code, "did you mean 'fewshot_detection'" in unknown.err) == (2, True)
+
+
+def test_labels_are_those_of_one_task(cli: Any) -> None:
+    outcome = cli("audit", "fewshot_classification", "--labels", "labels.csv")
+    assert outcome.code == 2
+    assert "--labels are those of one task, and 'fewshot_classification' names 4" in outcome.err
+
+
 def test_json_holds_every_trick() -> None:
     audited = CliRunner().invoke(app, ["audit", "classification", "--protocol", "strict", "-L", "8", "--json"])
     (report,) = json.loads(audited.output)
@@ -70,3 +105,109 @@ def test_json_holds_every_trick() -> None:
     assert len(report["results"]) > 25
     validated = CliRunner().invoke(app, ["validate", "classification", "--protocol", "strict", "-L", "8", "--json"])
     assert all(check["passed"] for check in json.loads(validated.output)["strict"])
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data root with a part of the pets: three images of two breeds each."""
+    for breed in ("abyssinian", "beagle"):
+        folder = tmp_path / "data" / "pets37" / "val" / breed
+        folder.mkdir(parents=True)
+        for number in range(3):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
+    return tmp_path / "data"
+
+
+def test_validate_holds_the_data_to_their_manifest_however_few_samples_are_tried(cli: Any) -> None:
+    outcome = cli("validate", "coco_fewshot", "--protocol", "strict", "--profile", "qwen2-vl", "-L", "2")
+    assert outcome.code == 0, outcome.err
+    assert "coco_fewshot  |  data of 2,400 questions\nthe data fit their manifest: ok\n" in outcome.out
+
+
+def test_a_deliberate_subset_is_pinned_and_later_held_to_its_pin(cli: Any, root: Path) -> None:
+    command = ("validate", "pets37_fewshot", "--protocol", "strict", "--profile", "qwen2-vl", "--data", str(root))
+    outcome = cli(*command)
+    assert outcome.code == 1, "six images are not the pets"
+    assert "the data fit their manifest: FAILED" in outcome.out
+    assert "published counts (the owners' lists): images: 3,669 expected, 6 here; categories: 37" in outcome.out
+    assert f"if the subset is meant, pin it: vrft-bench validate pets37_fewshot --data {root} --pin" in outcome.out
+
+    assert cli(*command, "--pin").code == 0
+    assert cli(*command).code == 0
+    pin = root / "pets37_fewshot-val.pin.json"
+    before = pin.read_bytes()
+
+    (root / "pets37" / "val" / "beagle" / "0.png").unlink()
+    outcome = cli(*command, "--json")
+    assert outcome.code == 1
+    value = json.loads(outcome.out)
+    (of_data,) = value["data"]
+    assert of_data["passed"] is False
+    assert of_data["detail"].startswith(f"pinned in {pin}: images: 6 expected, 5 here; questions: 6 expected, 5 here; ")
+    assert of_data["fix"] == "if the data have changed on purpose, delete that file and pin them again"
+    assert all(check["passed"] for check in value["strict"])
+
+    outcome = cli(*command, "--pin")
+    assert outcome.code == 2
+    assert f"{pin} pins other data: images: 6 expected, 5 here" in outcome.err
+    assert pin.read_bytes() == before
+
+
+def test_the_sample_data_cannot_be_pinned(cli: Any) -> None:
+    outcome = cli("validate", "coco_fewshot", "--pin")
+    assert outcome.code == 2
+    assert "there is no place for a pin" in outcome.err
+
+
+def test_a_list_of_labels_is_audited_without_images(cli: Any, shared_data: Path) -> None:
+    pytest.importorskip("math_verify", reason="needs math-verify (the extra [paper])")
+    path = shared_data / "visual_rft_labels" / "stanford_cars.csv"
+    if not path.is_file():
+        pytest.skip("needs ../shared/data/visual_rft_labels beside the repository, which is not there")
+    strict = cli("audit", "cars196_fewshot", "--labels", str(path), "--protocol", "strict")
+    assert strict.code == 0, strict.err
+    assert "cars196_fewshot  |  protocol strict  |  profile qwen2-vl  |  data: labels" in strict.out
+    assert "8041 samples, 8041 with truth. Allowed means: accuracy 0.008, metric 0.008." in strict.out
+
+    paper = cli("audit", "cars196_fewshot", "--labels", str(path), "--protocol", "paper", "--json")
+    assert paper.code == 1
+    (report,) = json.loads(paper.out)
+    metric = {row["trick"]: round(100 * row["metric"], 1) for row in report["results"]}
+    wanted = ("empty answer", "the constant '0'", "the constant '20'", "the constant '2012'")
+    assert [metric[name] for name in wanted] == [100.0, 96.7, 93.9, 59.1]
+    assert (report["data"], report["passed"]) == ("labels", False)
+
+
+def test_a_small_list_passes_by_the_sound_rules_and_the_limit_is_taken(cli: Any, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("pug\nbeagle\npug\npug\n")
+    command = ("audit", "pets37_fewshot", "--labels", "labels.txt", "--protocol", "strict")
+    outcome = cli(*command)
+    assert outcome.code == 0, outcome.err
+    assert "4 samples, 4 with truth. Allowed means: accuracy 0.750, metric 0.750." in outcome.out
+    assert "2 samples, 2 with truth." in cli(*command, "-L", "2").out
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "message"),
+    [
+        (("pets37_fewshot", "--labels", "absent.csv"), 3, "No such file"),
+        (("pets37_fewshot", "--labels", "empty.json"), 3, "empty.json is not JSON"),
+        (("pets37_fewshot", "--labels", "empty.csv"), 3, "empty.csv has no label in it"),
+        (("pets37_fewshot", "--labels", "picture.txt"), 3, "picture.txt is not UTF-8"),
+        (("pets37_fewshot", "--labels", "."), 3, ". is a folder, not a list of labels"),
+        (("coco_fewshot", "--labels", "empty.csv"), 2, "task 'coco_fewshot' is detection"),
+        (("lisa_grounding", "--labels", "empty.csv"), 2, "task 'lisa_grounding' is grounding"),
+        (("pets37_fewshot", "--labels", "empty.csv", "--data", "."), 2, "--labels is given together with other data"),
+        (("pets37_fewshot", "--labels", "empty.csv", "--split", "val"), 2, "--labels is given together"),
+    ],
+)
+def test_what_cannot_be_audited_as_labels_is_told(
+    cli: Any, tmp_path: Path, argv: tuple[str, ...], code: int, message: str
+) -> None:
+    for name in ("empty.json", "empty.csv"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "picture.txt").write_bytes(b"\x89PNG\r\n")
+    outcome = cli("audit", *argv, "--protocol", "strict")
+    assert outcome.code == code, outcome.err
+    assert message in outcome.err
+    assert "fix: " in outcome.err

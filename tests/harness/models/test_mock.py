@@ -192,3 +192,16 @@ def test_an_image_that_the_profile_refuses_is_a_failed_sample() -> None:
     assert completion.finish_reason == "error"
     assert completion.error is not None
     assert "aspect ratio" in completion.error
+
+
+@pytest.mark.parametrize("profile", [ABS_ORIGINAL, QWEN2_VL, QWEN2_5_VL], ids=lambda profile: profile.name)
+def test_noisy_speaks_thousandths_under_the_paper_protocol_whatever_the_profile(profile: ModelProfile) -> None:
+    """The paper's rules read thousandths from every model: boxes in the profile's own convention would all be wrong."""
+    _, target, fields = TASKS_AND_TARGETS[0]
+    assert isinstance(target, BoxTarget)
+    paper = DETECTION.under("paper")
+    for name, args in (("gold", {}), ("noisy", {"jitter": 0, "miss": 0, "false": 0})):
+        one = request(paper, target, fields, profile=profile)
+        found = paper.parse(ask(name, one, **args), one.frame).detections
+        boxes = [detection.box for detection in found]
+        assert boxes == [pytest.approx(box, abs=0.2) for box in target.boxes]  # half a thousandth of 400 pixels

@@ -91,9 +91,9 @@ def test_aircraft_by_their_lists(tmp_path: Path, part: str) -> None:
     assert read(tmp_path, "validation") == [(f"{part}images/0747566.jpg", "Cessna 172")]
 
 
-@pytest.mark.parametrize("beside", ["", "devkit"])
-def test_cars_by_their_devkit(tmp_path: Path, beside: str) -> None:
-    images(tmp_path, "cars_train/00001.jpg", "cars_test/00001.jpg")
+@pytest.mark.parametrize(("beside", "nested"), [("", ""), ("devkit", ""), ("", "cars_test/")])
+def test_cars_by_their_devkit(tmp_path: Path, beside: str, nested: str) -> None:
+    images(tmp_path, "cars_train/00001.jpg", f"cars_test/{nested}00001.jpg")
     (tmp_path / "devkit").mkdir()
     names = np.array(["AM General Hummer SUV 2000", "Acura RL Sedan 2012"], dtype=object)
     savemat(tmp_path / "devkit" / "cars_meta.mat", {"class_names": names})
@@ -101,7 +101,7 @@ def test_cars_by_their_devkit(tmp_path: Path, beside: str) -> None:
         savemat(path, {"annotations": np.array([(number, "00001.jpg")], dtype=[("class", "O"), ("fname", "O")])})
     train = np.array([(1, "00001.jpg")], dtype=[("class", "O"), ("fname", "O")])
     savemat(tmp_path / "devkit" / "cars_train_annos.mat", {"annotations": train})
-    assert read(tmp_path, "val") == [("cars_test/00001.jpg", "2012 Acura RL Sedan")]
+    assert read(tmp_path, "val") == [(f"cars_test/{nested}00001.jpg", "2012 Acura RL Sedan")]
     assert read(tmp_path, "train") == [("cars_train/00001.jpg", "2000 AM General Hummer SUV")]
 
 

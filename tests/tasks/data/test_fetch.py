@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import os
+import resource
+import signal
 import tarfile
 import threading
 import zipfile
@@ -208,9 +210,59 @@ def test_without_a_known_checksum_later_downloads_are_held_to_the_first(server: 
     fetch_file(source(server), tmp_path)
     path.unlink()
     server.files["/data.bin"] = b"something else"
-    with pytest.raises(DataError, match=rf"and the first download, recorded in .*{LOCK_FILE} has {digest(BODY)}"):
+    with pytest.raises(DataError, match=rf"and the first download, recorded in .*{LOCK_FILE}, has {digest(BODY)}"):
         fetch_file(source(server), tmp_path)
     assert not path.exists()
+
+
+def test_a_first_download_that_is_no_archive_does_not_bind_later_ones(server: Server, tmp_path: Path) -> None:
+    """What a login page in the way answers, say: deleting the file, as the message advises, has to be enough."""
+    server.files["/a.zip"] = b"<html>Please log in</html>"
+    with pytest.raises(DataError, match=r"a\.zip is damaged"):
+        fetch_file(source(server, "a.zip"), tmp_path)
+    assert read_lock(tmp_path) == {}
+    (tmp_path / "set" / "a.zip").unlink()
+    server.files["/a.zip"] = zipped(a=b"1")
+    fetch_file(source(server, "a.zip"), tmp_path)
+    assert (tmp_path / "set" / "a").read_bytes() == b"1"
+    assert read_lock(tmp_path)[f"{server.url}/a.zip"]["sha256"] == digest(server.files["/a.zip"])
+
+
+def test_an_archive_that_is_there_already_is_held_to_the_checksum(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.zip").write_bytes(zipped(a=b"1"))
+    with pytest.raises(
+        DataError, match=rf"a\.zip has the sha256 {digest(zipped(a=b'1'))}, and its owner's file has 00"
+    ):
+        fetch_file(source(server, "a.zip", sha256="00" * 32), tmp_path)
+    assert [path.name for path in (tmp_path / "set").iterdir()] == ["a.zip"]
+    fetch_file(source(server, "a.zip", sha256=digest(zipped(a=b"1"))), tmp_path)
+    assert [path.name for path in (tmp_path / "set").iterdir()] == ["a"]
+    assert server.ranges == []
+
+
+def test_a_full_disk_is_not_taken_for_a_bad_connection(server: Server, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(DataError, match=r"data\.bin\.part cannot be written: File too large") as failure:
+            fetch_file(source(server), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert "make room" in failure.value.fix
+    assert len(server.ranges) == 1
+    fetch_file(source(server), tmp_path)
+    assert (tmp_path / "set" / "data.bin").read_bytes() == BODY
+    assert server.ranges[1] == "bytes=1000000-"
+
+
+def test_a_folder_that_cannot_be_made_is_named(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"the folder .*file/set cannot be made: Not a directory"):
+        fetch_file(source(server), tmp_path / "file")
 
 
 def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(server: Server, tmp_path: Path) -> None:

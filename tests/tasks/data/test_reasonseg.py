@@ -11,7 +11,10 @@ import pytest
 from PIL import Image
 
 from vrft_bench.errors import DataError
+from vrft_bench.registry import PROFILES
+from vrft_bench.tasks import get_task
 from vrft_bench.tasks.base import MaskTarget
+from vrft_bench.tasks.coordinates import Frame
 from vrft_bench.tasks.data.reasonseg import load_reasonseg
 
 TRIANGLE = [[10, 20], [30, 20], [30, 40.5]]
@@ -45,6 +48,15 @@ def test_target_polygons_unite_ignore_stays_apart_and_flag_is_dropped(tmp_path: 
         ((10.0, 20.0, 30.0, 20.0, 30.0, 40.5), (2.0, 50.0, 8.0, 50.0, 8.0, 58.0, 2.0, 58.0)),
         ((40.0, 40.0, 60.0, 40.0, 60.0, 59.0),),
     )
+
+
+def test_a_region_that_leaves_the_image_can_be_boxed_perfectly(tmp_path: Path) -> None:
+    """Its polygon stays as published: the paper's truth is taken from it."""
+    write(tmp_path, "a", shapes=[{"label": "target", "points": [[-300, 10], [70, 10], [50, 400]]}])
+    (sample,) = load_reasonseg(tmp_path, "val").samples()
+    assert sample.target == MaskTarget((0.0, 10.0, 64.0, 60.0), ((-300.0, 10.0, 70.0, 10.0, 50.0, 400.0),))
+    task, frame = get_task("grounding"), Frame(PROFILES.get("qwen2-vl"), 64, 60)
+    assert task.score(task.gold(sample, frame), task.ground_truth(sample, frame))["iou"] > 0.99
 
 
 def test_labels_are_read_as_lisa_reads_them(tmp_path: Path) -> None:

@@ -173,6 +173,8 @@ def test_a_split_is_taken_by_shots_and_seed(pets: Path, tmp_path: Path) -> None:
         take_few_shot(dataset, "pets37_fewshot", 2, 0, folder)
     write_manifest(draw(dataset, 2), path)
     assert len(list(take_few_shot(dataset, "pets37_fewshot", 2, 0, folder).samples())) == 4
+    with pytest.raises(DataError, match=r"virft-2-shot-seed-0\.json(.|\n)*--seeds 0 --split virft -o"):
+        take_few_shot(replace(dataset, split="virft"), "pets37_fewshot", 2, 0, folder)
     path.rename(manifest_path(folder, "pets37_fewshot", 4, 0))
     with pytest.raises(DataError, match="is the 2-shot split of pets37_fewshot with seed 0"):
         take_few_shot(dataset, "pets37_fewshot", 4, 0, folder)

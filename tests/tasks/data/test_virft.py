@@ -15,9 +15,9 @@ from PIL import Image
 
 from vrft_bench.errors import DataError, UserError
 from vrft_bench.tasks import get_task
-from vrft_bench.tasks.base import BoxTarget, ClassTarget, MaskTarget
+from vrft_bench.tasks.base import BoxTarget, ClassTarget, DataSpec, MaskTarget
 from vrft_bench.tasks.coordinates import Frame
-from vrft_bench.tasks.data.rows import find_rows
+from vrft_bench.tasks.data.rows import find_rows, is_rows
 from vrft_bench.tasks.data.virft import load_virft
 from vrft_bench.tasks.profiles import ABS_ORIGINAL
 
@@ -175,6 +175,13 @@ def test_one_split_of_several_is_taken(tmp_path: Path) -> None:
             "the box .1, 2., which is no four",
         ),
         ("detection", DETECT.format("bus"), "<answer>[3]</answer>", "which is no list of boxes"),
+        (
+            "detection",
+            DETECT.format("bus"),
+            "<answer>[{'Position': [9, 2, 3, 4]}]</answer>",
+            "row 1 has the box .9, 2, 3, 4., whose corners are in the wrong order",
+        ),
+        ("grounding", REGION, "<answer>(1,4),(3,2)</answer>", "whose corners are in the wrong order"),
         ("detection", "Where are they?", BUS, "row 1 names no category"),
         ("classification", "Which?", "<answer> </answer>", "row 1 has an empty solution"),
         ("grounding", REGION, "<answer>(1,2)</answer>", r"row 1 has the solution '\(1,2\)'"),
@@ -218,3 +225,133 @@ def test_without_pyarrow_the_command_is_told(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match=r"read by pyarrow, which is not installed(.|\n)*'vrft-bench\[data\]'"):
         load_virft(path, "detection")
+
+
+IDENTIFY = "This is an image containing a car. Please identify the model of the car based on the image."
+PUBLISHED = {
+    "coco_fewshot": "ViRFT_COCO_8_cate_4_shot",
+    "coco_ovd": "ViRFT_COCO_base65",
+    "lvis_fewshot": "ViRFT_LVIS_few_shot",
+    "lvis_ovd": "ViRFT_COCO_base65",
+    "flower102_fewshot": "ViRFT_CLS_flower_4_shot",
+    "pets37_fewshot": "ViRFT_CLS_pets37_4shot",
+    "fgvc_aircraft_fewshot": "ViRFT_CLS_fgvc_aircraft_4_shot",
+    "cars196_fewshot": "ViRFT_CLS_car196_4shot",
+}
+
+
+def published(root: Path, task: str, rows: list[dict[str, Any]]) -> Path:
+    """The training set of ``task`` where `data fetch` puts it, as the hub lays it out; returns its folder."""
+    folder = root / "virft" / PUBLISHED[task]
+    write_parquet(folder / "data" / "train-00000-of-00001.parquet", rows)
+    (folder / "README.md").write_text("a card")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["coco_fewshot", "coco_ovd", "lvis_fewshot", "lvis_ovd"])
+def test_the_split_virft_of_a_detection_task_is_its_published_training_set(name: str, tmp_path: Path) -> None:
+    rows = [row(DETECT.format("kitchen_table"), BUS), row(DETECT.format("bus"), "<answer>No Objects</answer>")]
+    published(tmp_path, name, rows)
+    task = get_task(name)
+    dataset = task.load(DataSpec(tmp_path, "virft"))
+    assert (dataset.split, dataset.categories, dataset.rules) == ("virft", ("bus", "kitchen_table"), "coco")
+    table, bus = dataset.samples()
+    assert table.target == BoxTarget(((0.2, 36.4, 19.6, 64.9), (0.0, 0.0, 200.0, 50.0)))
+    assert bus.target == BoxTarget(())
+    assert task.prompt(table, ABS_ORIGINAL).startswith("Find every 'kitchen table' in the image.")
+
+
+def test_a_question_is_worded_by_the_protocol_and_not_by_the_row(tmp_path: Path) -> None:
+    pytest.importorskip("math_verify")
+    published(tmp_path, "coco_fewshot", [row("In old words: category 'bus' in the image?", BUS)])
+    published(tmp_path, "cars196_fewshot", [row("In old words?", "<answer>2010 Chevrolet Malibu</answer>")])
+    for name, words in (
+        ("coco_fewshot", "Detect all objects belonging to the category 'bus' in the image, and"),
+        ("cars196_fewshot", IDENTIFY),
+    ):
+        task = get_task(name, "paper")
+        (sample,) = task.load(DataSpec(tmp_path, "virft")).samples()
+        assert task.prompt(sample, ABS_ORIGINAL).startswith(words)
+        assert "old words" not in json.dumps(dict(sample.fields))
+
+
+@pytest.mark.parametrize("name", ["flower102_fewshot", "pets37_fewshot", "fgvc_aircraft_fewshot", "cars196_fewshot"])
+def test_the_split_virft_of_a_classification_task_is_its_published_training_set(name: str, tmp_path: Path) -> None:
+    rows = [row(IDENTIFY, f"<answer>{label}</answer>") for label in ("passion flower", "737-400")]
+    published(tmp_path, name, rows)
+    task = get_task(name)
+    dataset = task.load(DataSpec(tmp_path, "virft"))
+    first, _ = dataset.samples()
+    assert first.target == ClassTarget("passion flower")
+    assert "It is one of: 737-400, passion flower." in task.prompt(first, ABS_ORIGINAL)
+    assert (dataset.split, dataset.ask, dataset.is_sample) == ("virft", None, False)
+
+
+def test_a_training_set_that_is_not_there_names_the_command_that_fetches_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"ViRFT_COCO_base65 is not there(.|\n)*data fetch coco_ovd --part training"):
+        get_task("coco_ovd").load(DataSpec(tmp_path, "virft"))
+    folder = published(tmp_path, "coco_ovd", [row(DETECT.format("bus"), BUS)])
+    (folder / ".cache").mkdir()  # what a download that was stopped leaves behind
+    with pytest.raises(DataError, match="was not fetched to its end"):
+        get_task("coco_ovd").load(DataSpec(tmp_path, "virft"))
+
+
+@pytest.mark.parametrize("name", ["lisa_grounding", "grounding", "detection", "classification"])
+def test_a_task_without_a_published_training_set_says_so(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"no training set for task '{name}'(.|\\n)*--annotations PATH"):
+        get_task(name).load(DataSpec(tmp_path, "virft"))
+
+
+def test_rows_of_ones_own_are_annotations_like_others(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(png())
+    region = {"image": "a.png", "problem": REGION, "solution": "<answer> (100,80),(600,400) </answer>"}
+    as_json = tmp_path / "lisa_train.json"
+    as_json.write_text("\n " + json.dumps([region]))
+    spec = DataSpec(annotations=as_json, images=tmp_path / "pictures", split="train")
+    for name in ("grounding", "lisa_grounding"):
+        dataset = get_task(name).load(spec)
+        (sample,) = dataset.samples()
+        assert (dataset.split, sample.target) == ("train", MaskTarget((20.0, 8.0, 120.0, 40.0), ()))
+        assert "this refers to: what keeps the rain off\n" in get_task(name).prompt(sample, ABS_ORIGINAL)
+    parquet = write_parquet(tmp_path / "rows.parquet", [row(DETECT.format("bus"), BUS)])
+    assert get_task("detection").load(DataSpec(annotations=parquet)).split == "val"
+    folder = write_arrow(tmp_path / "cars" / "train" / "data-00000.arrow", [row(IDENTIFY, "2012 Acura")]).parents[1]
+    (sample,) = get_task("classification").load(DataSpec(annotations=folder, split="train")).samples()
+    assert sample.target == ClassTarget("2012 Acura")
+    with pytest.raises(UserError, match="and both are given"):
+        get_task("detection").load(DataSpec(root=tmp_path, annotations=parquet))
+
+
+def test_a_json_file_holds_rows_where_it_is_a_list(tmp_path: Path) -> None:
+    (tmp_path / "coco.json").write_text('{"images": []}')
+    (tmp_path / "rows.json").write_bytes(b"\xef\xbb\xbf \r\n[]")
+    assert [is_rows(tmp_path / name) for name in ("coco.json", "rows.json", "gone.json")] == [False, True, False]
+
+
+def test_categories_choose_rows_and_keep_their_numbers(tmp_path: Path) -> None:
+    names = ("hot dog", "bus", "hot dog", "cat")
+    published(tmp_path, "coco_fewshot", [row(DETECT.format(name), BUS) for name in names])
+    published(tmp_path, "pets37_fewshot", [row(IDENTIFY, name) for name in names])
+    dataset = get_task("coco_fewshot").load(DataSpec(tmp_path, "virft", ("Hot_Dog", "cat")))
+    assert [sample.id for sample in dataset.samples()] == ["0", "2", "3"]
+    assert dataset.categories == ("hot dog", "cat")
+    dataset = get_task("pets37_fewshot").load(DataSpec(tmp_path, "virft", ("cat", "bus")))
+    assert [(sample.id, sample.fields["options"]) for sample in dataset.samples()] == [
+        ("1", "cat, bus"),
+        ("3", "cat, bus"),
+    ]
+
+
+def test_what_rows_do_not_have_is_refused(tmp_path: Path) -> None:
+    published(tmp_path, "coco_fewshot", [row(DETECT.format("bus"), BUS)])
+    published(tmp_path, "pets37_fewshot", [row(IDENTIFY, "Scottish_Terrier"), row(IDENTIFY, "scottish terrier")])
+    with pytest.raises(UserError, match="has no category 'busses'; did you mean 'bus'"):
+        get_task("coco_fewshot").load(DataSpec(tmp_path, "virft", ("busses",)))
+    with pytest.raises(UserError, match=r"--ask all does not apply to .*each row asks one question"):
+        get_task("coco_fewshot").load(DataSpec(tmp_path, "virft", ask="all"))
+    with pytest.raises(DataError, match="are one name to the scorer"):
+        get_task("pets37_fewshot").load(DataSpec(tmp_path, "virft"))
+    rows = write_parquet(tmp_path / "rows.parquet", [row(REGION, "(1,2),(3,4)")])
+    with pytest.raises(UserError, match="has no categories"):
+        get_task("grounding").load(DataSpec(annotations=rows, categories=("cup",)))

@@ -143,6 +143,15 @@ def test_the_paper_takes_the_first_polygon_whole_pixels_and_no_ignored_regions()
     assert strict.compute().figures["giou"].value == pytest.approx((50 - 16) / (200 - 16))
 
 
+def test_the_papers_ceiling_is_that_of_the_first_polygons_own_box():
+    """The box around both polygons would reach 81 of 200 pixels, though the truth is one of them."""
+    target = MaskTarget((0.0, 0.0, 20.0, 10.0), (_rectangle(0, 0, 8, 8), _rectangle(10, 0, 19, 9)))
+    metric = MaskMetric(lambda image, box: fill_box(box, image.width, image.height), paper=True)
+    metric.update(_sample("a", target), _box(0, 0, 8, 8))
+    figures = metric.compute().figures
+    assert figures["giou_ceiling"].value == figures["giou"].value == pytest.approx(64 / 81)
+
+
 def test_the_report_does_not_depend_on_the_order_of_updates():
     rng = np.random.default_rng(0)
     answers = []

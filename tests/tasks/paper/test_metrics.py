@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from vrft_bench.tasks.base import Detection
+from vrft_bench.tasks.metrics import category_figures
+from vrft_bench.tasks.metrics.average_precision import PrecisionRecall
+from vrft_bench.tasks.metrics.category_figures import resampled_ap
 from vrft_bench.tasks.metrics.detection import DetectionMetric
+from vrft_bench.tasks.metrics.outcome_table import ImageIds, OutcomeTable, image_order
+from vrft_bench.tasks.metrics.outcomes import LVIS_RULES, outcome_of
 from vrft_bench.tasks.paper.metrics import PaperDetectionMetric
 from vrft_bench.tasks.paper.parsing import parse_detections
 
@@ -71,6 +76,48 @@ def test_reversed_boxes_are_judged_as_pycocotools_judges_them(worlds, seed) -> N
     for number, name in enumerate(world.categories[:-1]):
         values = evaluation.eval["precision"][:, :, number, 0, -1]
         assert found.by_category[name]["ap"].value == pytest.approx(values[values > -1].mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_replicate_of_the_papers_lvis_figure_is_the_figure_of_the_resampled_images(worlds, seed, tmp_path) -> None:
+    """Copies get neighbouring ids. Scores are distinct: ties in an image would rank its copies otherwise."""
+    world = worlds.random_world(seed, lvis=True, grid=None, confidences=10**6, images=20)
+    images = world.images
+    weights = np.bincount(np.random.default_rng(seed).integers(0, len(images), len(images)), minlength=len(images))
+    table = OutcomeTable(ids := ImageIds())
+    for (image, name), target in world.targets.items():
+        outcome = outcome_of(target, world.answers[image, name], LVIS_RULES)
+        table.add(str(image), world.categories.index(name), outcome)
+    ranked = table.ranked(image_order(ids, [table]))
+    curves = [PrecisionRecall(ranked, len(world.categories), len(images), area) for area in range(4)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(category_figures, "resampled_weights", lambda *_: iter([weights.astype(np.float64)]))
+        (found,) = resampled_ap([curves], len(world.categories), len(images), 1, 0)["ap_areas"]
+    copies = {
+        image: [image * 100 + copy for copy in range(count)] for image, count in zip(images, weights, strict=True)
+    }
+    for name in ("targets", "answers"):
+        drawn = {(new, key[1]): value for key, value in getattr(world, name).items() for new in copies[key[0]]}
+        setattr(world, name, drawn)
+    precision = worlds.lvis_eval(world, tmp_path).eval["precision"]
+    for number in range(len(world.categories)):
+        values = precision[:, :, number, :]
+        values = values[values > -1]
+        assert found[number] == pytest.approx(values.mean() if len(values) else np.nan, abs=1e-6, nan_ok=True)
+    assert np.nanmin(found) < np.nanmax(found)
+
+
+def test_the_papers_lvis_figure_has_an_interval_and_ap_keeps_its_own(worlds) -> None:
+    world = worlds.random_world(2, lvis=True, images=40)
+    paper, strict = report(world, over_areas=True), report(world)
+    areas = paper.figures["ap_areas"]
+    assert areas.low < areas.value < areas.high
+    assert areas.high - areas.low > 0.02
+    for name in world.categories[:-1]:
+        own = paper.by_category[name]["ap_areas"]
+        assert own.low <= own.value <= own.high
+    assert paper.figures["ap"] == strict.figures["ap"]
+    assert paper.figures["ap_r"] == strict.figures["ap_r"]
 
 
 def test_reversed_boxes_would_be_judged_otherwise_by_the_strict_metric(worlds) -> None:

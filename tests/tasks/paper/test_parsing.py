@@ -10,22 +10,29 @@ from hypothesis import strategies as st
 
 from vrft_bench.tasks.base import Status
 from vrft_bench.tasks.paper.parsing import (
+    FAILURES,
     LARGEST,
-    evaluated_list,
+    boxes_in,
+    evaluated_content,
     first_answer,
     keeps_format,
     parse_detections,
     parse_label,
     parse_region,
-    rewarded_list,
+    rewarded_content,
 )
 
 ONE = "{'Position': [1, 2, 3, 4], 'Confidence': 0.5}"
 TWO = "{'Position': [5, 6, 7, 8], 'Confidence': 0.9}"
 
 
-def positions(value):
-    return None if value is None else [item["Position"] for item in value]
+def positions(content):
+    """Of the boxes in what the evaluation or the rewards read as the list; ``None`` where they find none."""
+    try:
+        listed = boxes_in(content)
+    except FAILURES:
+        return None
+    return listed and [list(position) for position, _ in listed.boxes]
 
 
 @pytest.mark.parametrize(
@@ -41,31 +48,31 @@ def positions(value):
     ],
 )
 def test_repairs_of_the_evaluation(say, content, found) -> None:
-    assert positions(evaluated_list(say.answer(content))) == found
+    assert positions(evaluated_content(say.answer(content))) == found
 
 
 def test_a_literal_ellipsis_is_dropped_by_the_evaluation_only(say) -> None:
     text = say.answer(f"[{ONE}, ...]")
-    assert positions(evaluated_list(text)) == [[1, 2, 3, 4]]
-    assert rewarded_list(text) is None
+    assert positions(evaluated_content(text)) == [[1, 2, 3, 4]]
+    assert positions(rewarded_content(text, first_answer(text))) is None
 
 
 def test_an_answer_over_several_lines_is_read_by_the_evaluation_only(say) -> None:
     text = say.answer(f"[{ONE},\n{TWO}]")
-    assert len(evaluated_list(text)) == 2
-    assert rewarded_list(text) is None
+    assert len(positions(evaluated_content(text))) == 2
+    assert positions(rewarded_content(text, first_answer(text))) is None
     assert keeps_format(text)
 
 
 def test_a_truncated_list_in_tags_never_parses_and_a_bare_one_is_repaired(say) -> None:
     cut = f"[{ONE}, {TWO[:20]}"
-    assert evaluated_list(f"<think>a</think><answer>{cut}") is None
-    assert positions(evaluated_list(cut)) == [[1, 2, 3, 4]]
+    assert positions(evaluated_content(f"<think>a</think><answer>{cut}")) is None
+    assert positions(evaluated_content(cut)) == [[1, 2, 3, 4]]
     assert parse_detections(f"<think>a</think><answer>{cut}", say.frame, truncated=True).status is Status.TRUNCATED
 
 
 def test_the_first_of_two_answers_counts(say) -> None:
-    assert positions(evaluated_list(f"<answer>[{ONE}]</answer><answer>[{TWO}]</answer>")) == [[1, 2, 3, 4]]
+    assert positions(evaluated_content(f"<answer>[{ONE}]</answer><answer>[{TWO}]</answer>")) == [[1, 2, 3, 4]]
 
 
 def test_an_empty_list_and_an_error_give_no_box(say) -> None:

@@ -80,6 +80,8 @@ def check(
         print_table(columns, shown, plain=plain, title=title)
         for line in _where_to_get(rows):
             typer.echo(line)
+        if any(row["found"] for row in rows):
+            typer.echo("whether what is there is complete: `vrft-bench validate TASK --data DIR`")
     if root is not None and task and any(row["part"] == "evaluation" and not row["found"] for row in rows):
         raise typer.Exit(ExitCode.DATA_MISSING)
 
@@ -165,7 +167,7 @@ def split(
     dataset = chosen.load(with_data_root(config, chosen).data_spec())
     rows: list[dict[str, Any]] = []
     for drawn in draw_splits(dataset, task, _numbers(shots, "shots"), _numbers(seeds, "seeds")):
-        path = manifest_path(output_dir, task, drawn.shots, drawn.seed)
+        path = manifest_path(output_dir, task, drawn.shots, drawn.seed, drawn.split)
         written = write_manifest(drawn, path)
         rows.append(
             {

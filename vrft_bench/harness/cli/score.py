@@ -33,6 +33,14 @@ def score(
     intervals: Annotated[
         bool, typer.Option("--intervals", help="Add bootstrap intervals to --predictions; takes seconds.")
     ] = False,
+    score_threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--score-threshold",
+            help="Least score that counts for precision, recall and F1 of --predictions. Default: all detections, and "
+            "once more those above the score of the highest mean F1.",
+        ),
+    ] = None,
     allow_changed: Annotated[
         bool, typer.Option("--allow-changed", help="Score although the task's version or the data has changed since.")
     ] = False,
@@ -57,6 +65,7 @@ def score(
             "--categories": categories,
             "--ap-engine": ap_engine,
             "--intervals": intervals or None,
+            "--score-threshold": score_threshold,
         }
         if given := [name for name, value in options.items() if value is not None]:
             raise UserError(
@@ -81,6 +90,7 @@ def score(
         categories=chosen,
         engine=ap_engine or "own",
         intervals=intervals,
+        score_threshold=score_threshold,
     )
     if as_json:
         typer.echo(json.dumps(found.to_json()))

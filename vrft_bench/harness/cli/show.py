@@ -118,7 +118,7 @@ def _page(view: dict[str, Any]) -> str:
     sections = [
         ("task", f"{view['task']} version {view['version']}, protocol {view['protocol']}, data: {view['data']}"),
         ("sample", f"{view['sample']} (split {view['split']})"),
-        ("image", f"{image['file']}\n{size} pixels; a {view['profile']} model sees {sees}"),
+        ("image", f"{image['file'] or 'in the row itself'}\n{size} pixels; a {view['profile']} model sees {sees}"),
         ("prompt", prompt),
         ("chat messages", json.dumps(view["messages"], indent=2)),
         ("truth, in original pixels (x1, y1, x2, y2)", json.dumps(truth)),

@@ -2,6 +2,7 @@
 
 They answer from the truth, from a fixed text, or from an earlier run's records, and never open an image. They speak the
 coordinates of whatever profile the run has; by default pixels of the original image, with two decimals as COCO's boxes.
+Under the ``paper`` protocol they speak thousandths, as its questions ask of every model.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from vrft_bench.errors import DataError, UserError, did_you_mean
 from vrft_bench.harness.models.base import Backend, Completion, Request
 from vrft_bench.tasks.base import BoxTarget, ClassTarget, MaskTarget, Sample, Target
 from vrft_bench.tasks.coordinates import Box, ModelProfile
-from vrft_bench.tasks.detection import DetectionTask, completion
+from vrft_bench.tasks.detection import DetectionTask
 from vrft_bench.tasks.profiles import ABS_ORIGINAL
 
 _FORMS = "mock/gold, mock/noisy, mock/constant:TEXT or mock/replay:RUN_FOLDER"
@@ -45,6 +46,8 @@ def mock_backend(name: str, args: Mapping[str, Any]) -> Backend:
 
 class TextMock:
     """Answers each request with what ``answer`` makes of it."""
+
+    reads_truth = True
 
     def __init__(self, identity: Mapping[str, Any], answer: Callable[[Request], str]) -> None:
         self._identity = dict(identity)
@@ -105,7 +108,7 @@ class Noise:
             case BoxTarget(boxes=boxes):
                 found = self._boxes(boxes, sample, stream)
                 if isinstance(request.task, DetectionTask):
-                    return completion(*_columns(found), frame, sample.fields["category"])
+                    return request.task.answer(*_columns(found), sample, frame)
                 target = BoxTarget(tuple(box for box, _ in found))
         return request.task.gold(replace(sample, target=target), frame)
 
@@ -142,6 +145,8 @@ class Noise:
 
 class ReplayMock:
     """Gives the texts of an earlier run again, each to the sample and n that it was for."""
+
+    reads_truth = True
 
     def __init__(self, path: Path) -> None:
         from vrft_bench.harness.store import SAMPLES, containing_run, read_manifest

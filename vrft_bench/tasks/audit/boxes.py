@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import cast
 
+from vrft_bench.tasks.audit.prior import LIKELIEST, PriorOf, true_boxes
 from vrft_bench.tasks.audit.tricks import Trick, answer, common_tricks, constant
-from vrft_bench.tasks.base import BoxTarget, MaskTarget, Sample, Task
+from vrft_bench.tasks.base import BoxTarget, Sample, Task
 from vrft_bench.tasks.boxes import area
 from vrft_bench.tasks.coordinates import Box, Frame
 
@@ -15,9 +17,8 @@ Confidence = float | str
 """A number, or what is written in its place (``Infinity``, ``NaN``)."""
 
 
-def detection_tricks(task: Task, samples: Sequence[Sample], prior: Mapping[str, Box]) -> list[Trick]:
-    """Every trick on a detection task. ``prior`` maps a category to the mean box of its training truth, as fractions of
-    width and height."""
+def detection_tricks(task: Task, samples: Sequence[Sample], prior_of: PriorOf) -> list[Trick]:
+    """Every trick on a detection task. ``prior_of`` says what may be known of where objects lie."""
     whole, centre, unlikely = (0.0, 0.0, 1.0, 1.0), (0.2, 0.2, 0.8, 0.8), (0.0, 0.0, 0.004, 0.004)
     tricks = common_tricks(task)
     tricks.append(constant("always No Objects", "refusal", answer("No Objects")))
@@ -29,8 +30,10 @@ def detection_tricks(task: Task, samples: Sequence[Sample], prior: Mapping[str, 
         Trick(
             "mean box of the training set",
             "guessed boxes",
-            lambda sample, frame: _answer(frame, [(prior.get(sample.fields["category"], centre), 1.0)]),
+            lambda sample, frame: _answer(frame, [(prior_of(sample).mean.get(sample.fields["category"], centre), 1.0)]),
         ),
+        *(_likeliest(prior_of, count) for count in (1, 3, LIKELIEST)),
+        *(_likeliest_of_category(prior_of, count) for count in (1, LIKELIEST)),
         *(_fixed(f"a grid of {r * c} boxes", "grids", [(box, 0.5) for box in _grid(r, c)]) for r, c in _GRIDS),
         *(
             _fixed(f"a grid of {r * c} boxes of confidence 0", "grids", [(box, 0.0) for box in _grid(r, c)])
@@ -56,14 +59,14 @@ def detection_tricks(task: Task, samples: Sequence[Sample], prior: Mapping[str, 
     return tricks
 
 
-def grounding_tricks(task: Task, prior: Box | None) -> list[Trick]:
-    """Every trick on a grounding task. ``prior`` is the mean box of the training truth, as fractions."""
+def grounding_tricks(task: Task, prior_of: PriorOf) -> list[Trick]:
+    """Every trick on a grounding task. ``prior_of`` says what may be known of where objects lie."""
     boxes = {
         "the whole image": (0.0, 0.0, 1.0, 1.0),
         "the middle of the image": (0.2, 0.2, 0.8, 0.8),
         "the left half": (0.0, 0.0, 0.5, 1.0),
-        "mean box of the training set": prior or (0.25, 0.25, 0.75, 0.75),
     }
+    centre = (0.25, 0.25, 0.75, 0.75)
     odd = {
         "a doubly reversed box": (1.0, 1.0, 0.0, 0.0),
         "a box reversed in x": (1.0, 0.0, 0.0, 1.0),
@@ -74,6 +77,16 @@ def grounding_tricks(task: Task, prior: Box | None) -> list[Trick]:
     return [
         *common_tricks(task),
         *(_region(name, "guessed boxes", box) for name, box in boxes.items()),
+        Trick(
+            "mean box of the training set",
+            "guessed boxes",
+            lambda sample, frame: answer(_corners(frame, prior_of(sample).mean.get("", centre))),
+        ),
+        Trick(
+            "the likeliest box of the training set",
+            "guessed boxes",
+            lambda sample, frame: answer(_corners(frame, next((box for box, _ in prior_of(sample).likeliest), centre))),
+        ),
         *(_region(name, "coordinates", box) for name, box in odd.items()),
         Trick(
             "nine boxes at once",
@@ -91,23 +104,6 @@ def grounding_tricks(task: Task, prior: Box | None) -> list[Trick]:
     ]
 
 
-def mean_box(boxes: Sequence[tuple[Box, int, int]]) -> Box | None:
-    """The mean of boxes given with the size of their image, as fractions of it; ``None`` of none."""
-    if not boxes:
-        return None
-    parts = [(x1 / w, y1 / h, x2 / w, y2 / h) for (x1, y1, x2, y2), w, h in boxes]
-    a, b, c, d = (sum(values) / len(parts) for values in zip(*parts, strict=True))
-    return a, b, c, d
-
-
-def true_box(sample: Sample) -> Box | None:
-    """The first or only true box of a sample."""
-    target = sample.target
-    if isinstance(target, MaskTarget):
-        return target.box
-    return target.boxes[0] if isinstance(target, BoxTarget) and target.boxes else None
-
-
 _GRIDS = ((2, 5), (10, 10), (20, 25))
 
 
@@ -120,7 +116,30 @@ def _grid(rows: int, columns: int) -> list[Box]:
 
 
 def _fixed(name: str, family: str, boxes: Sequence[tuple[Box, Confidence]]) -> Trick:
-    return Trick(name, family, lambda _sample, frame: _answer(frame, boxes))
+    in_frame = lru_cache(maxsize=64)(lambda frame: _answer(frame, boxes))  # hundreds of boxes take long to write
+    return Trick(name, family, lambda _sample, frame: in_frame(frame))
+
+
+def _likeliest(prior_of: PriorOf, count: int) -> Trick:
+    return Trick(
+        f"{_boxes(count)} of the training set",
+        "likeliest boxes",
+        lambda sample, frame: _answer(frame, prior_of(sample).likeliest[:count]),
+    )
+
+
+def _likeliest_of_category(prior_of: PriorOf, count: int) -> Trick:
+    """Those of the category, or of all where the training set does not have it, as with novel categories."""
+
+    def write(sample: Sample, frame: Frame) -> str:
+        prior = prior_of(sample)
+        return _answer(frame, prior.of_category.get(sample.fields["category"], prior.likeliest)[:count])
+
+    return Trick(f"{_boxes(count)} of the category", "likeliest boxes", write)
+
+
+def _boxes(count: int) -> str:
+    return "the likeliest box" if count == 1 else f"the {count} likeliest boxes"
 
 
 def _told(name: str, family: str, write: Callable[[Sample, Frame], str]) -> Trick:
@@ -157,10 +176,10 @@ def _true_corners(task: Task, sample: Sample, frame: Frame) -> str:
 
 
 def _true_top(sample: Sample, frame: Frame) -> float | None:
-    box = true_box(sample)
-    if box is None:
+    boxes = true_boxes(sample)
+    if not boxes:
         return None
-    return frame.to_model(box)[0 if frame.profile.axes == "yxyx" else 1]
+    return frame.to_model(boxes[0])[0 if frame.profile.axes == "yxyx" else 1]
 
 
 def _top_in_a_sentence(sample: Sample, frame: Frame) -> str:
@@ -170,11 +189,11 @@ def _top_in_a_sentence(sample: Sample, frame: Frame) -> str:
 
 def _garbage_with_true_top(sample: Sample, frame: Frame) -> str:
     """A box as flat and narrow as can be, at the true box's y1 but on the far side of the image."""
-    box, top = true_box(sample), _true_top(sample, frame)
-    if box is None or top is None:
+    boxes, top = true_boxes(sample), _true_top(sample, frame)
+    if top is None:
         return answer("nothing of the kind")
     max_x, max_y = frame.limits()
-    left = 0.0 if box[0] > sample.image.width / 2 else 0.995 * max_x
+    left = 0.0 if boxes[0][0] > sample.image.width / 2 else 0.995 * max_x
     values = [round(left, 3), top, round(left + 0.004 * max_x, 3), round(min(top + 0.004 * max_y, max_y), 3)]
     if not frame.profile.decimals:
         values = [round(value) for value in values]

@@ -9,6 +9,7 @@ One question per image, of any size::
 
 Data: under ``cars196/`` of the data root, as the owners publish it or a folder per class (``docs/data.md``).
 Metric: top-1 accuracy of the exact name.
+Visual-RFT's training set: ``--split virft`` (ViRFT_CLS_car196_4shot).
 
 Krause et al., "3D Object Representations for Fine-Grained Categorization", 3dRR 2013; Liu et al., arXiv 2503.01785.
 """

@@ -10,6 +10,7 @@ that speaks in thousandths::
 
 Data: COCO val2017 (``annotations/instances_val2017.json`` and its images). Every category is asked of every image
 (``ask=all``), so that a box where there is nothing costs. Metric: AP over IoU .50:.95, mean over the categories.
+Visual-RFT's training set: ``--split virft`` (ViRFT_COCO_8_cate_4_shot).
 
 Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014; Liu et al., "Visual-RFT", arXiv 2503.01785.
 """

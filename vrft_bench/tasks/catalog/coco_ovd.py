@@ -9,6 +9,7 @@ Questions, answers and scores are those of ``coco_fewshot``, for all 80 categori
 
 Data: COCO val2017, every category asked of every image: 400,000 questions in all, so ``--limit``, ``--categories`` or
 ``--ask file:PATH`` are of use. Metric: AP over IoU .50:.95 for all, base and novel categories.
+``--split train`` asks for base categories only. Visual-RFT's training set: ``--split virft`` (ViRFT_COCO_base65).
 
 Lin et al., ECCV 2014; Liu et al., arXiv 2503.01785.
 """
@@ -42,6 +43,7 @@ def coco_ovd() -> DetectionTask:
         layout="coco",
         categories=BASE + NOVEL,
         groups={"novel": NOVEL, "base": BASE},
+        base_group="base",
         sample_categories=SAMPLE_CATEGORIES,
         sample_groups={
             "novel": NOVEL_5,

@@ -9,6 +9,7 @@ One question per image, of any size::
 
 Data: under ``fgvc_aircraft/`` of the data root, as the owners publish it or a folder per class (``docs/data.md``).
 Metric: top-1 accuracy of the exact name.
+Visual-RFT's training set: ``--split virft`` (ViRFT_CLS_fgvc_aircraft_4_shot).
 
 Maji et al., "Fine-Grained Visual Classification of Aircraft", arXiv 1306.5151; Liu et al., arXiv 2503.01785.
 """

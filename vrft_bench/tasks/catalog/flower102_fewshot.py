@@ -9,6 +9,7 @@ One question per image, of any size::
 
 Data: under ``flower102/`` of the data root, as the owners publish it or a folder per class (``docs/data.md``).
 Metric: top-1 accuracy of the exact name.
+Visual-RFT's training set: ``--split virft`` (ViRFT_CLS_flower_4_shot).
 
 Nilsback and Zisserman, "Automated Flower Classification over a Large Number of Classes", ICVGIP 2008; Liu et al., arXiv
 2503.01785.

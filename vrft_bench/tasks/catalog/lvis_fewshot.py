@@ -11,6 +11,7 @@ that speaks in thousandths::
 Data: LVIS v1 val (``lvis_v1_val.json`` and the COCO images it names). LVIS is federated: a category is judged only in
 the images where it was verified to be present or absent, so only those pairs are asked (``ask=all``); no other pair can
 change the figure. Metric: LVIS AP over IoU .50:.95, mean over the categories.
+Visual-RFT's training set: ``--split virft`` (ViRFT_LVIS_few_shot).
 
 Gupta et al., "LVIS: A Dataset for Large Vocabulary Instance Segmentation", CVPR 2019; Liu et al., arXiv 2503.01785.
 """

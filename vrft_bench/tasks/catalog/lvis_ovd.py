@@ -7,7 +7,8 @@ Questions, answers, scores and metric are those of ``lvis_fewshot``::
                 <answer>[{'Position': [250, 0, 500, 250], 'Confidence': 1.0}]</answer>
     scores      iou 1, confidence 1, format 1, total 3 (an image of 400x400 pixels, box (100, 0) to (200, 100))
 
-Data: LVIS v1 val, the pairs that LVIS judges.
+Data: LVIS v1 val, the pairs that LVIS judges. There is no training split: all thirteen are novel.
+Visual-RFT's training set: ``--split virft`` (ViRFT_COCO_base65, COCO's base categories).
 
 Gupta et al., CVPR 2019; Liu et al., arXiv 2503.01785.
 """
@@ -30,5 +31,6 @@ def lvis_ovd() -> DetectionTask:
         summary="open-vocabulary detection, 13 rare LVIS categories",
         layout="lvis",
         categories=CATEGORIES,
+        trainable=False,
         sample_categories=LVIS_RARE_13,
     )

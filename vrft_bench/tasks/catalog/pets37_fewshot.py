@@ -9,6 +9,7 @@ One question per image, of any size::
 
 Data: under ``pets37/`` of the data root, as the owners publish it or a folder per class (``docs/data.md``).
 Metric: top-1 accuracy of the exact name.
+Visual-RFT's training set: ``--split virft`` (ViRFT_CLS_pets37_4shot).
 
 Parkhi et al., "Cats and Dogs", CVPR 2012; Liu et al., arXiv 2503.01785.
 """

@@ -7,7 +7,7 @@ Flowers102         ``setid.mat``, ``imagelabels.mat`` and ``jpg/``
 Oxford-IIIT Pets   ``annotations/trainval.txt``, ``annotations/test.txt`` and ``images/``
 FGVC-Aircraft      ``images_variant_{train,val,trainval,test}.txt`` and ``images/``, also under ``data/``
 Stanford Cars      ``devkit/*.mat``, ``cars_test_annos_withlabels.mat`` (here or in ``devkit/``), ``cars_train/`` and
-                   ``cars_test/``
+                   ``cars_test/``, also one in another of its name, as copies on Kaggle have them
 =================  =====================================================================================================
 
 torchvision keeps the same files. This project's ``val`` is what the paper evaluates on, which is the owners' *test*
@@ -64,7 +64,7 @@ def read_class_list(folder: Path, split: str) -> ClassList | None:
     if not rows:
         raise DataError(f"the list of split {split!r} in {folder} names no image", fix="use the complete list")
     cars = "cars_train" if split.startswith("train") else "cars_test"
-    folders = [folder / part for part in (*_IMAGE_FOLDERS, cars) if (folder / part).is_dir()]
+    folders = [folder / part for part in (*_IMAGE_FOLDERS, cars, f"{cars}/{cars}") if (folder / part).is_dir()]
     note = VAL_IS_TEST if split == "val" and not own.is_file() else None
     return ClassList(tuple(rows), tuple(folders), note)
 
@@ -91,7 +91,7 @@ def _layout(folder: Path) -> Callable[[Path, str], Rows] | None:
 
 def _read_csv(folder: Path, split: str) -> Rows:
     path = folder / f"{split}.csv"
-    rows = list(csv.DictReader(io.StringIO(_text(path))))
+    rows = list(csv.DictReader(io.StringIO(read_text(path))))
     if not all(row.get("image") and row.get("label") for row in rows):
         raise DataError(
             f"{path} is not a list of images: a row lacks 'image' or 'label'",
@@ -198,10 +198,11 @@ def _mat(path: Path) -> Mapping[str, Any]:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in _text(path).splitlines() if line.strip()]
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text in ``path``, which is UTF-8. Raises :class:`DataError`."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:

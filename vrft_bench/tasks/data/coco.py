@@ -62,6 +62,7 @@ def load_detection(
         frequency={category.name: category.frequency for category in chosen if category.frequency is not None},
         ask=ask,
         notes=rule.notes,
+        counts={key: len(document.raw[key]) for key in ("images", "annotations", "categories")},
     )
 
 

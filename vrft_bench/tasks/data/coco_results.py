@@ -30,6 +30,8 @@ _FIX = 'give a JSON list of {"image_id": ..., "category_id": ..., "bbox": [x, y,
 _KEYS = ("image_id", "category_id", "bbox", "score")
 _LARGEST = 1e15
 """Of a box's numbers, as :func:`~vrft_bench.tasks.data.annotations.is_number` has it."""
+_NAMED = 3
+"""How many entries a refusal names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +150,8 @@ def read_results(
 ) -> ResultColumns:
     """Read a results file about ``images`` (see :func:`image_numbers`) and the ``known`` categories.
 
-    Raises :class:`DataError` when the file cannot be read, and for the first entry that lacks a key, names an image or
-    a category that the annotations do not list, or holds what is no finite number.
+    Raises :class:`DataError` when the file cannot be read, for the first entry that lacks a key or names an image or a
+    category that the annotations do not list, and for entries whose numbers are not finite.
     """
     categories = {category.id: -1 for category in known}
     categories |= {category.id: number for number, category in enumerate(chosen)}
@@ -163,9 +165,7 @@ def read_results(
     # Not below, rather than not less than: NaN compares as neither.
     usable = (np.abs(box[:read]) < _LARGEST).all(axis=1) & np.isfinite(score[:read])
     if not usable.all():
-        first = int(np.flatnonzero(~usable)[0])
-        what = f"has the bbox {box[first].tolist()} and the score {float(score[first])}"
-        raise _refused(path, first + 1, (what, "give finite numbers, of pixels below 1e15"))
+        raise _not_finite(path, np.flatnonzero(~usable), box, score)
     if read < len(entries):
         raise _refused(path, read + 1, _flaw(entries[read], images, categories))
     if len(entries) != len(reader.image):
@@ -175,6 +175,23 @@ def read_results(
 
 def _refused(path: Path, number: int, flaw: tuple[str, str]) -> DataError:
     return DataError(f"{path}: entry {number:,} {flaw[0]}", fix=flaw[1])
+
+
+def _not_finite(path: Path, rows: Integers, box: Floats, score: Floats) -> DataError:
+    """The refusal of the entries ``rows``, whose numbers no evaluation can take; the first few are named."""
+    named = []
+    for row in rows[:_NAMED].tolist():
+        flaws = [] if np.isfinite(score[row]) else [f"the score {float(score[row])}"]
+        if not (np.abs(box[row]) < _LARGEST).all():
+            flaws.append(f"the bbox {box[row].tolist()}")
+        named.append(f"entry {row + 1:,} has {' and '.join(flaws)}")
+    more = f", and so on ({len(rows):,} entries)" if len(rows) > _NAMED else ""
+    fixes = []
+    if not np.isfinite(score[rows]).all():
+        fixes.append("without a finite score a detection has no rank: give it one, or leave the entry out")
+    if not (np.abs(box[rows]) < _LARGEST).all():
+        fixes.append("a bbox is 4 finite numbers, of pixels below 1e15: mend it, or leave the entry out")
+    return DataError(f"{path}: {'; '.join(named)}{more}", fix="; ".join(fixes))
 
 
 def _flaw(entry: object, images: Mapping[ImageId, int], categories: Mapping[int, int]) -> tuple[str, str]:

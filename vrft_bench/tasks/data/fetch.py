@@ -2,12 +2,14 @@
 
 A file arrives as ``NAME.part`` and is renamed once it is whole and its sha256 is right. A connection that breaks is
 taken up where it broke (HTTP ``Range``, guarded by ``If-Range``), in the same call and in later ones. Where nobody has
-written a checksum down, the one of the first download is kept in ``fetch.lock.json`` under the data root, and later
-downloads are held to it. Archives are unpacked beside their place and moved, so that a folder is whole or not there.
+written a checksum down, the one of the first download that could be unpacked is kept in ``fetch.lock.json`` under the
+data root, and later downloads are held to it. Archives are unpacked beside their place and moved, so that a folder is
+whole or not there.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import http.client
@@ -41,6 +43,8 @@ _SPARE = 100 << 20
 """Bytes that are left free on the disk."""
 _CONNECTION_FAILURES = (OSError, http.client.HTTPException)
 """What a connection may die of; ``URLError`` and a time-out are ``OSError``."""
+_DISK_FAILURES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors that are the disk's and not the connection's, so that another attempt is of no use."""
 
 
 class _Gone(Exception):  # noqa: N818 - what a server says, not what a user did
@@ -60,16 +64,30 @@ def fetch_file(
     ``attempts`` that bring nothing new in a row end the call; between them it waits 1, 2, 4, ... seconds.
 
     Raises :class:`DataError` where the file cannot be had, is not what its checksum says, cannot be unpacked, or needs
-    more room than there is. What has arrived is kept, unless its checksum is wrong.
+    more room than there is; :class:`UserError` where its folder cannot be made. What has arrived is kept, unless its
+    checksum is wrong.
     """
     folder = root / source.into
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the folder {folder} cannot be made: {error.strerror}", fix="choose another --data folder"
+        ) from error
     path = folder / source.name
     with _alone(folder):
-        if not path.is_file():
-            _download(source, path, root, progress, attempts, wait)
+        expected, whose = _expected(source, root)
+        digest = _sha256(path) if path.is_file() else _download(source, path, expected, whose, progress, attempts, wait)
+        if expected is not None and digest != expected:  # only of a file that somebody else put there
+            raise DataError(
+                f"{path} has the sha256 {digest}, and {whose} has {expected}",
+                fix="move it away, and repeat the command",
+            )
+        entry = {"sha256": digest, "bytes": path.stat().st_size}
         if source.is_archive:
             unpack(path, folder, only=source.only)
+        _record(root, source.url, entry)
+        if source.is_archive:
             path.unlink()
     return folder
 
@@ -178,14 +196,24 @@ def _record(root: Path, url: str, entry: dict[str, Any]) -> None:
     Path(beside.name).replace(root / LOCK_FILE)
 
 
+def _expected(source: Download, root: Path) -> tuple[str | None, str]:
+    """The sha256 that the file of ``source`` must have, where one is known, and what it is that of."""
+    if source.sha256 is not None:
+        return source.sha256, "its owner's file"
+    return read_lock(root).get(source.url, {}).get("sha256"), f"the first download, recorded in {root / LOCK_FILE},"
+
+
 def _download(
-    source: Download, path: Path, root: Path, progress: Progress | None, attempts: int, wait: Callable[[float], None]
-) -> None:
-    """Bring ``path`` into being, whole and checked, and record its checksum."""
+    source: Download,
+    path: Path,
+    expected: str | None,
+    whose: str,
+    progress: Progress | None,
+    attempts: int,
+    wait: Callable[[float], None],
+) -> str:
+    """Bring ``path`` into being, whole and checked; returns its sha256."""
     part = path.with_name(path.name + ".part")
-    expected, whose = source.sha256, "its owner's file"
-    if expected is None and (known := read_lock(root).get(source.url)) is not None:
-        expected, whose = known.get("sha256"), f"the first download, recorded in {root / LOCK_FILE}"
     resumed = part.exists()
     while True:
         _receive(source, part, progress, attempts, wait)
@@ -199,9 +227,9 @@ def _download(
                 fix="try again later; if it stays so, ask the owner whether the file has changed, and do not use it",
             )
         resumed = False  # the old part may have been at fault: once more, from the beginning
-    _record(root, source.url, {"sha256": digest, "bytes": part.stat().st_size})
     part.rename(path)
     _validator(part).unlink(missing_ok=True)
+    return digest
 
 
 def _receive(
@@ -220,6 +248,11 @@ def _receive(
                 f"{source.url} cannot be fetched: {error}", fix="see where its owner keeps it now"
             ) from None
         except _CONNECTION_FAILURES as error:
+            if isinstance(error, OSError) and error.errno in _DISK_FAILURES:
+                raise DataError(
+                    f"{part} cannot be written: {error.strerror}",
+                    fix="make room, and repeat the command: it goes on where this one stopped",
+                ) from error
             reason = str(error) or type(error).__name__
         failed = 0 if part.exists() and part.stat().st_size > before else failed + 1
         if failed >= attempts:

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vrft_bench.errors import DataError
 from vrft_bench.tasks.base import Dataset, ImageRef, MaskTarget, Sample
+from vrft_bench.tasks.boxes import clip
 from vrft_bench.tasks.data.annotations import is_number
-from vrft_bench.tasks.data.image_files import check_some_exist, check_text, image_size
+from vrft_bench.tasks.data.image_files import UNREADABLE_SIZE, check_some_exist, check_text, image_size
 
 _SUFFIXES = (".jpg", ".png", ".jpeg")
 _FIX = "give a ReasonSeg annotation: an object with 'text' (instructions) and 'shapes' (label and points)"
@@ -72,11 +73,12 @@ def load_reasonseg(folder: Path, split: str, *, is_sample: bool = False) -> Data
     def samples() -> Iterator[Sample]:
         for annotation in annotations:
             image = ImageRef(*image_size(annotation.image), annotation.image)
+            target = _within(annotation.target, image)
             if split != "train":
-                yield Sample(annotation.stem, image, {"instruction": annotation.instructions[0]}, annotation.target)
+                yield Sample(annotation.stem, image, {"instruction": annotation.instructions[0]}, target)
                 continue
             for index, text in enumerate(annotation.instructions):
-                yield Sample(f"{annotation.stem}:{index}", image, {"instruction": text}, annotation.target)
+                yield Sample(f"{annotation.stem}:{index}", image, {"instruction": text}, target)
 
     notes = []
     if untargeted:
@@ -86,7 +88,13 @@ def load_reasonseg(folder: Path, split: str, *, is_sample: bool = False) -> Data
         notes.append(
             f"{len(odd)} images begin with a shape that is no target, which the paper's code takes for one: {some}"
         )
-    return Dataset(split, (), samples, is_sample=is_sample, notes=tuple(notes))
+    return Dataset(split, (), samples, is_sample=is_sample, notes=tuple(notes), counts={"images": len(files)})
+
+
+def _within(target: MaskTarget, image: ImageRef) -> MaskTarget:
+    """``target`` with its box cut off at the edges of the image, beyond which no answer and no mask can reach."""
+    size = image.width, image.height
+    return target if size == UNREADABLE_SIZE else replace(target, box=clip(target.box, *size))
 
 
 def _read(path: Path) -> _Annotation | None:

@@ -6,6 +6,7 @@ files are read a batch of rows at a time; a JSON file holds paths instead of ima
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,10 +77,18 @@ def find_rows(path: Path, split: str) -> RowFiles:
 
 
 def is_rows(path: Path) -> bool:
-    """Whether ``path`` is such a file, or a folder with a parquet or arrow file in it."""
+    """Whether ``path`` is such a file, or a folder with a parquet or arrow file in it.
+
+    A JSON file of rows is a list; annotations in COCO's format are an object.
+    """
     if path.is_file():
-        return path.suffix in SUFFIXES
+        return path.suffix in SUFFIXES and (path.suffix != ".json" or _begins_a_list(path))
     return any(next(path.rglob(f"*{suffix}"), None) is not None for suffix in SUFFIXES[:2])
+
+
+def _begins_a_list(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(256).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
 
 
 def _is_of_a_split(file: Path, root: Path) -> bool:

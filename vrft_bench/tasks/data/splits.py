@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +22,7 @@ from typing import Any, Literal
 from vrft_bench.errors import DataError, UserError
 from vrft_bench.tasks.base import BoxTarget, ClassTarget, Dataset, ImageRef, Sample
 from vrft_bench.tasks.data.annotations import read_json
+from vrft_bench.tasks.data.new_file import write_new
 
 DEFAULT_FOLDER = Path("splits")
 FORMAT = 1
@@ -77,9 +76,13 @@ class FewShotSplit:
         return {name: count for name, count in counts.items() if count < self.shots}
 
 
-def manifest_path(folder: Path, task: str, shots: int, seed: int) -> Path:
-    """Where the manifest of a draw lies: ``splits/coco_fewshot/4-shot-seed-0.json``."""
-    return folder / task / f"{shots}-shot-seed-{seed}.json"
+def manifest_path(folder: Path, task: str, shots: int, seed: int, split: str = "train") -> Path:
+    """Where the manifest of a draw lies: ``splits/coco_fewshot/4-shot-seed-0.json``, for ``train``.
+
+    For another split, its name comes first: ``virft-4-shot-seed-0.json``.
+    """
+    prefix = "" if split == "train" else f"{split}-"
+    return folder / task / f"{prefix}{shots}-shot-seed-{seed}.json"
 
 
 def draw_splits(dataset: Dataset, task: str, shots: list[int], seeds: list[int]) -> Iterator[FewShotSplit]:
@@ -130,20 +133,13 @@ def write_manifest(split: FewShotSplit, path: Path) -> bool:
             fix="write the new one elsewhere with --output-dir, or delete the old one if nothing rests on it",
         )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", encoding="utf-8", delete=False) as beside:
-            beside.write(text)
+        write_new(path, text)
+    except FileExistsError:  # another process was first
+        return write_manifest(split, path)
     except OSError as error:
         raise UserError(
             f"{path} cannot be written: {error.strerror or error}", fix="name a folder that can be written with -o"
         ) from error
-    try:
-        os.link(beside.name, path)  # fails where another process was first, which a rename would overwrite
-    except FileExistsError:
-        return write_manifest(split, path)
-    finally:
-        Path(beside.name).unlink()
-    path.chmod(0o644)
     return True
 
 
@@ -199,11 +195,12 @@ def take_few_shot(dataset: Dataset, task: str, shots: int, seed: int, folder: Pa
 
     Raises :class:`DataError` where there is none, or it does not fit the dataset (see :func:`few_shot`).
     """
-    path = manifest_path(folder, task, shots, seed)
+    path = manifest_path(folder, task, shots, seed, dataset.split)
     if not path.is_file():
+        drawn_from = "" if dataset.split == "train" else f" --split {dataset.split}"
         raise DataError(
             f"there is no few-shot split {path}",
-            fix=f"draw it: vrft-bench data split {task} --shots {shots} --seeds {seed} -o {folder}",
+            fix=f"draw it: vrft-bench data split {task} --shots {shots} --seeds {seed}{drawn_from} -o {folder}",
         )
     split = read_manifest(path)
     if (split.task, split.shots, split.seed) != (task, shots, seed):

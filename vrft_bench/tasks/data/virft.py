@@ -14,6 +14,8 @@
 Rows come as parquet (what the hub publishes), as arrow (what ``datasets.save_to_disk`` writes), or as JSON (a list, or
 an object per line) whose ``image`` is a path. Texts are read and checked when the dataset is loaded; images are read
 one batch at a time, while iterating. Coordinates in a solution are thousandths of the image's sides (arXiv 2503.01785).
+
+A problem only says which category or instruction is meant: the question itself is worded by the task that asks it.
 """
 
 from __future__ import annotations
@@ -22,19 +24,23 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from vrft_bench.errors import DataError, UserError
-from vrft_bench.tasks.base import BoxTarget, ClassTarget, Dataset, ImageRef, MaskTarget, Sample, Target
+from vrft_bench.tasks.base import BoxTarget, ClassTarget, Dataset, DataSpec, ImageRef, MaskTarget, Sample, Target
 from vrft_bench.tasks.coordinates import Box
-from vrft_bench.tasks.data.annotations import is_number
+from vrft_bench.tasks.data.annotations import Category, is_number
 from vrft_bench.tasks.data.image_files import UNREADABLE_SIZE, check_name, check_text, image_size
-from vrft_bench.tasks.data.rows import Row, RowFiles, find_rows
+from vrft_bench.tasks.data.questions import choose_categories
+from vrft_bench.tasks.data.rows import Row, RowFiles, find_rows, is_rows
 
 Family = Literal["detection", "classification", "grounding"]
+
+SPLIT = "virft"
+"""The split of a data root that is Visual-RFT's own training set for a task."""
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _CATEGORY = re.compile(r"category '(.+?)' in the image")
@@ -51,8 +57,64 @@ class _Question:
     boxes: tuple[Box, ...] = ()
     label: str = ""
 
+    @property
+    def category(self) -> str:
+        """What ``--categories`` chooses by; empty for grounding."""
+        return self.label or self.fields.get("category", "")
 
-def load_virft(path: Path, family: Family, *, split: str = "train", images: Path | None = None) -> Dataset:
+
+def rows_of(spec: DataSpec, task: str, family: Family) -> Dataset | None:
+    """The rows that ``spec`` names, as data of ``task``; ``None`` where it names other data.
+
+    ``--annotations`` may name rows instead of annotations, and the split :data:`SPLIT` of a data root is the training
+    set that Visual-RFT published for the task, where ``vrft-bench data fetch`` puts it. Rows are of the categories that
+    they name, whatever the task evaluates: ``lvis_ovd`` is trained on COCO's base categories.
+
+    Raises :class:`UserError` where nothing is published for the task, or ``spec`` asks for what rows do not have, and
+    :class:`DataError` where the rows are missing or not what the format promises.
+    """
+    own = spec.annotations
+    if own is not None and (own.is_dir() or is_rows(own)):
+        path, part = own, spec.split or "val"
+    elif spec.root is not None and spec.split == SPLIT:
+        path, part = training_set(spec.root, task), "train"
+    else:
+        return None
+    if spec.ask is not None:
+        raise UserError(f"--ask {spec.ask} does not apply to {path}: each row asks one question", fix="leave out --ask")
+    if spec.categories and family == "grounding":
+        raise UserError(f"task {task!r} has no categories", fix="leave out --categories")
+    dataset = load_virft(path, family, split=part, images=spec.images, categories=spec.categories)
+    return dataset if own is not None else replace(dataset, split=SPLIT)
+
+
+def training_set(root: Path, task: str) -> Path:
+    """Where the training set that Visual-RFT published for ``task`` lies under a data root.
+
+    Raises :class:`UserError` where none is published, :class:`DataError` where it has not been fetched whole.
+    """
+    from vrft_bench.tasks.data.fetch import is_there
+    from vrft_bench.tasks.data.sources import HubDataset, needs
+
+    need = next((need for need in needs(task) if isinstance(need.source, HubDataset)), None)
+    if need is None:
+        raise UserError(
+            f"Visual-RFT published no training set for task {task!r}, so it has no split {SPLIT!r}",
+            fix="use --split train, or name rows of your own with --annotations PATH (and no --data)",
+        )
+    found = need.found(root)
+    if found is None or not is_there(need, root):
+        state = "is not there" if found is None else "was not fetched to its end"
+        raise DataError(
+            f"the {need.what} {state}: {root / need.places[0]}",
+            fix=f"fetch it: vrft-bench data fetch {task} --part training --data {root}",
+        )
+    return found
+
+
+def load_virft(
+    path: Path, family: Family, *, split: str = "train", images: Path | None = None, categories: Sequence[str] = ()
+) -> Dataset:
     """The rows of a file or folder, in its order; a sample's id is its row's number from 0.
 
     Args:
@@ -61,9 +123,10 @@ def load_virft(path: Path, family: Family, *, split: str = "train", images: Path
         family: What the solutions are: lists of boxes, class names, or one box.
         split: Which of a folder's splits is read, and what :attr:`Dataset.split` says.
         images: Where the images of a JSON file are; by default beside it.
+        categories: Only rows about these categories or classes, ignoring case and underscores; all rows if empty.
 
     Raises :class:`DataError` for files that are missing or not what the format promises, with the row's number, and
-    :class:`UserError` where pyarrow is needed and not installed.
+    :class:`UserError` for an unknown category, and where pyarrow is needed and not installed.
     """
     if family not in ("detection", "classification", "grounding"):
         raise UserError(f"unknown family {family!r}", fix="use detection, classification or grounding")
@@ -72,18 +135,18 @@ def load_virft(path: Path, family: Family, *, split: str = "train", images: Path
     questions = [_question(row, index, files, family) for index, row in enumerate(files.texts())]
     if not questions:
         raise DataError(f"{path} has no rows", fix=_FIX)
-    categories = _categories(questions, family)
+    chosen = _chosen(questions, categories, path)
     if family == "classification":
         for question in questions:
-            question.fields["options"] = ", ".join(categories)
+            question.fields["options"] = ", ".join(chosen)
 
     def samples() -> Iterator[Sample]:
         for index, (question, image) in enumerate(zip(questions, files.images(), strict=True)):
-            ref = row_image(image, folder, f"{path}: row {index}")
-            yield _sample(str(index), question, ref, family)
+            if question.category in chosen or family == "grounding":
+                ref = row_image(image, folder, f"{path}: row {index}")
+                yield _sample(str(index), question, ref, family)
 
-    rules: Literal["coco"] | None = "coco" if family == "detection" else None
-    return Dataset(split, categories, samples, rules=rules, ask="present" if rules else None)
+    return Dataset(split, chosen, samples, rules="coco" if family == "detection" else None)
 
 
 def _sample(row: str, question: _Question, ref: ImageRef, family: Family) -> Sample:
@@ -105,10 +168,11 @@ def _in_pixels(box: Box, ref: ImageRef) -> Box:
     return x1 / 1000 * ref.width, y1 / 1000 * ref.height, x2 / 1000 * ref.width, y2 / 1000 * ref.height
 
 
-def _categories(questions: list[_Question], family: Family) -> tuple[str, ...]:
-    if family == "classification":
-        return tuple(sorted({question.label for question in questions}))
-    return tuple(sorted({question.fields["category"] for question in questions})) if family == "detection" else ()
+def _chosen(questions: list[_Question], names: Sequence[str], path: Path) -> tuple[str, ...]:
+    """The categories called ``names``, in that order; for no names all that the rows are about, sorted."""
+    found = sorted({question.category for question in questions if question.category})
+    known = [Category(number, name, None) for number, name in enumerate(found)]
+    return tuple(category.name for category in choose_categories(names, known, path))
 
 
 def _question(row: Row, index: int, files: RowFiles, family: Family) -> _Question:
@@ -123,23 +187,19 @@ def _question(row: Row, index: int, files: RowFiles, family: Family) -> _Questio
     if family == "classification":
         if not answer:
             raise DataError(f"{owner} has an empty solution", fix=_FIX)
-        return _Question({"problem": problem}, label=answer)
+        return _Question({}, label=answer)
     if family == "grounding":
         corners = _CORNERS.fullmatch(answer)
         if corners is None:
             raise DataError(f"{owner} has the solution {answer!r:.80}, which is no (x1,y1),(x2,y2)", fix=_FIX)
-        x1, y1, x2, y2 = (float(number) for number in corners.groups())
-        return _Question({"problem": problem, "instruction": _asked(_INSTRUCTION, problem)}, ((x1, y1, x2, y2),))
+        asked = _INSTRUCTION.search(problem)
+        fields = {"instruction": (asked[1] if asked else problem).strip()}
+        return _Question(fields, (_box([int(number) for number in corners.groups()], owner),))
     boxes = () if answer.casefold() == "no objects" else _boxes(answer, owner)
     category = _CATEGORY.search(problem)
     if category is None:
         raise DataError(f"{owner} names no category in its problem {problem!r:.80}", fix=_FIX)
-    return _Question({"problem": problem, "category": category[1]}, boxes)
-
-
-def _asked(pattern: re.Pattern[str], problem: str) -> str:
-    found = pattern.search(problem)
-    return found[1].strip() if found else problem.strip()
+    return _Question({"category": category[1]}, boxes)
 
 
 def _boxes(answer: str, owner: str) -> tuple[Box, ...]:
@@ -149,10 +209,19 @@ def _boxes(answer: str, owner: str) -> tuple[Box, ...]:
         positions = [item["Position"] for item in value]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise DataError(f"{owner} has the solution {answer!r:.80}, which is no list of boxes", fix=_FIX) from error
-    for position in positions:
-        if not isinstance(position, list) or len(position) != 4 or not all(is_number(number) for number in position):
-            raise DataError(f"{owner} has the box {position!r:.60}, which is no four numbers", fix=_FIX)
-    return tuple((float(box[0]), float(box[1]), float(box[2]), float(box[3])) for box in positions)
+    return tuple(_box(position, owner) for position in positions)
+
+
+def _box(position: Any, owner: str) -> Box:
+    if not isinstance(position, list) or len(position) != 4 or not all(is_number(number) for number in position):
+        raise DataError(f"{owner} has the box {position!r:.60}, which is no four numbers", fix=_FIX)
+    x1, y1, x2, y2 = (float(number) for number in position)
+    if x2 < x1 or y2 < y1:
+        raise DataError(
+            f"{owner} has the box {position}, whose corners are in the wrong order",
+            fix="a box is x1, y1, x2, y2: its left upper corner, then its right lower one",
+        )
+    return x1, y1, x2, y2
 
 
 def row_image(value: Any, folder: Path, owner: str) -> ImageRef:

@@ -26,14 +26,14 @@ TIE_ORDERS = 50
 class CategoryFigures:
     """Figures with an item per category, NaN where not defined; means over completion indices.
 
-    ``replicates`` are the APs of bootstrap replicates, as (replicates, categories); ``orders`` those of the documented
-    order of images and of :data:`TIE_ORDERS` random ones, which differ in the categories that are ``tied``.
+    ``replicates`` are figures of bootstrap replicates by name (see :func:`resampled_ap`); ``orders`` the APs of the
+    documented order of images and of :data:`TIE_ORDERS` random ones, which differ in the categories that are ``tied``.
     """
 
     values: dict[str, Floats]
     truths: Integers
     images: Integers
-    replicates: Floats
+    replicates: dict[str, Floats]
     orders: Floats
     tied: NDArray[np.bool_]
 
@@ -45,15 +45,21 @@ class CategoryFigures:
 
 
 def category_figures(
-    runs: Sequence[RankedOutcomes], categories: int, images: int, replicates: int, seed: int
+    runs: Sequence[RankedOutcomes],
+    categories: int,
+    images: int,
+    replicates: int,
+    seed: int,
+    *,
+    over_areas: bool = False,
 ) -> CategoryFigures:
-    """The figures of ``categories`` from the outcomes of each completion index."""
-    all_areas = [PrecisionRecall(outcomes, categories, images) for outcomes in runs]
-    by_run = [_values(outcomes, curves, categories, images) for outcomes, curves in zip(runs, all_areas, strict=True)]
-    drawn = np.empty((replicates, categories))
-    for row, weights in zip(drawn, resampled_weights(images, replicates, seed), strict=True):
-        row[:] = mean_over_runs([curves.average_precision(weights).mean(axis=0) for curves in all_areas])
+    """The figures of ``categories`` from the outcomes of each completion index.
 
+    With ``over_areas``, ``ap_areas`` has replicates too, which costs four times as much.
+    """
+    areas = range(len(AREA_RANGES) if over_areas else 1)
+    by_area = [[PrecisionRecall(outcomes, categories, images, area) for area in areas] for outcomes in runs]
+    by_run = [_values(outcomes, curves, categories, images) for outcomes, curves in zip(runs, by_area, strict=True)]
     tied = [tied_categories(outcomes) for outcomes in runs]
     shuffled = [
         np.vstack([values["ap"], shuffled_ap(outcomes, values["ap"], images, affected, TIE_ORDERS, seed)])
@@ -64,10 +70,34 @@ def category_figures(
         values={name: mean_over_runs([values[name] for values in by_run]) for name in by_run[0]},
         truths=_sums(first, first.truths[0], categories).astype(np.int64),
         images=np.bincount(first.question_category, minlength=categories),
-        replicates=drawn,
+        replicates=resampled_ap(by_area, categories, images, replicates, seed),
         orders=mean_over_runs(shuffled),
         tied=np.isin(np.arange(categories), np.concatenate(tied)),
     )
+
+
+def resampled_ap(
+    runs: Sequence[Sequence[PrecisionRecall]], categories: int, images: int, replicates: int, seed: int
+) -> dict[str, Floats]:
+    """Figures of bootstrap replicates over the images, as (replicates, categories): ``ap``, and ``ap_areas`` where each
+    of ``runs`` (a completion index) has the curves of every area range instead of the first alone."""
+    names = ("ap", "ap_areas") if len(runs[0]) > 1 else ("ap",)
+    drawn = {name: np.empty((replicates, categories)) for name in names}
+    for row, weights in enumerate(resampled_weights(images, replicates, seed)):
+        by_run = [[curves.average_precision(weights).mean(axis=0) for curves in own] for own in runs]
+        drawn["ap"][row] = mean_over_runs([own[0] for own in by_run])
+        if "ap_areas" in drawn:
+            drawn["ap_areas"][row] = mean_over_runs([mean_over_runs(own) for own in by_run])
+    return drawn
+
+
+def precision_recall_f1(truths: Floats, hits: Floats, extras: Floats) -> dict[str, Floats]:
+    """``precision``, ``recall`` and ``f1`` per category; NaN without truth, and precision also without a detection."""
+    return {
+        "precision": np.where(truths > 0, _ratio(hits, hits + extras), np.nan),
+        "recall": _ratio(hits, truths),
+        "f1": np.where(truths > 0, _ratio(2 * hits, hits + extras + truths), np.nan),
+    }
 
 
 def joined(parts: Sequence[CategoryFigures]) -> CategoryFigures:
@@ -76,36 +106,36 @@ def joined(parts: Sequence[CategoryFigures]) -> CategoryFigures:
         values={name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
         truths=np.concatenate([part.truths for part in parts]),
         images=np.concatenate([part.images for part in parts]),
-        replicates=np.concatenate([part.replicates for part in parts], axis=1),
+        replicates={
+            name: np.concatenate([part.replicates[name] for part in parts], axis=1) for name in parts[0].replicates
+        },
         orders=np.concatenate([part.orders for part in parts], axis=1),
         tied=np.concatenate([part.tied for part in parts]),
     )
 
 
-def _values(outcomes: RankedOutcomes, all_areas: PrecisionRecall, categories: int, images: int) -> dict[str, Floats]:
-    """The figures of one completion index."""
-    by_threshold = all_areas.average_precision()
+def _values(
+    outcomes: RankedOutcomes, curves: Sequence[PrecisionRecall], categories: int, images: int
+) -> dict[str, Floats]:
+    """The figures of one completion index. ``curves`` are those of the first area ranges, one or all of them."""
+    by_threshold = curves[0].average_precision()
     values = {"ap": by_threshold.mean(axis=0)}
     for name, threshold in (("ap50", 0.5), ("ap75", 0.75)):
         values[name] = by_threshold[IOU_THRESHOLDS.index(threshold)]
     for number, name in enumerate(AREA_RANGES):
         if name != "all":
-            values[f"ap_{name}"] = (
-                PrecisionRecall(outcomes, categories, images, number).average_precision().mean(axis=0)
-            )
+            own = curves[number] if len(curves) > 1 else PrecisionRecall(outcomes, categories, images, number)
+            values[f"ap_{name}"] = own.average_precision().mean(axis=0)
     # What is not defined is left out, as where lvis-api's precision array is averaged over area ranges too.
     values["ap_areas"] = mean_over_runs(
         [values[name] for name in ("ap", *(f"ap_{area}" for area in AREA_RANGES if area != "all"))]
     )
-    values["ar"] = all_areas.recall().mean(axis=0)
+    values["ar"] = curves[0].recall().mean(axis=0)
 
     truths, hits, extras = (
         _sums(outcomes, counts, categories) for counts in (outcomes.truths[0], outcomes.hits, outcomes.extras)
     )
-    values["precision"] = np.where(truths > 0, _ratio(hits, hits + extras), np.nan)
-    values["recall"] = _ratio(hits, truths)
-    values["f1"] = np.where(truths > 0, _ratio(2 * hits, hits + extras + truths), np.nan)
-    return values
+    return values | precision_recall_f1(truths, hits, extras)
 
 
 def _sums(outcomes: RankedOutcomes, counts: Indices, categories: int) -> Floats:

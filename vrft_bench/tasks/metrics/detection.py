@@ -26,7 +26,7 @@ from vrft_bench.tasks.base import BoxTarget, Dataset, Figure, MetricReport, Pred
 from vrft_bench.tasks.metrics.average_precision import Floats, mean_defined
 from vrft_bench.tasks.metrics.category_figures import TIE_ORDERS, CategoryFigures, category_figures, joined
 from vrft_bench.tasks.metrics.outcome_table import ImageIds, OutcomeTable, category_batches, image_order
-from vrft_bench.tasks.metrics.outcomes import COCO_RULES, LVIS_RULES, outcome_of
+from vrft_bench.tasks.metrics.outcomes import AREA_RANGES, COCO_RULES, LVIS_RULES, outcome_of
 from vrft_bench.tasks.metrics.statistics import basic_interval
 
 REPLICATES = (100, 1000)
@@ -93,25 +93,26 @@ class DetectionMetric:
         batches = category_batches(tables, len(self._categories))
         without = [table.beyond_limit(order, batches, self._rules.limit_per_image) for table in tables]
         # No interval for fewer than two images.
-        work = len(order) + sum(table.work() for table in tables)
+        over_areas = self._headline == "ap_areas"
+        work = (len(order) + sum(table.work() for table in tables)) * (len(AREA_RANGES) if over_areas else 1)
         drawn = min(max(_BOOTSTRAP_WORK // work, REPLICATES[0]), REPLICATES[1]) if len(order) > 1 else 0
         parts = []
         for number, batch in enumerate(batches):
             runs = [table.ranked(order, batch, places[number]) for table, places in zip(tables, without, strict=True)]
-            parts.append(category_figures(runs, len(batch), len(order), drawn, self._seed))
+            parts.append(category_figures(runs, len(batch), len(order), drawn, self._seed, over_areas=over_areas))
             del runs
         found = joined(parts)
         values, replicates, ties = found.values, found.replicates, found.tie_range()
 
         figures = {name: Figure(mean_defined(item)) for name, item in values.items()}
-        if self._headline != "ap_areas":
+        if not over_areas:
             del figures["ap_areas"]
-        figures["ap"] = self._figure(values["ap"], replicates)
+        figures |= {name: self._figure(values[name], drawn_figures) for name, drawn_figures in replicates.items()}
         for name, value in zip(("ap_tie_min", "ap_tie_mean", "ap_tie_max"), ties, strict=True):
             figures[name] = Figure(value)
         for name, members in self._groups.items():
             chosen = [self._index[member] for member in members if member in self._index]
-            figures[f"ap_{name}"] = self._figure(values["ap"][chosen], replicates[:, chosen])
+            figures[f"ap_{name}"] = self._figure(values["ap"][chosen], replicates["ap"][:, chosen])
         if self._boxes:
             figures["boxes_without_confidence"] = Figure(self._without_confidence / self._boxes)
 
@@ -134,15 +135,15 @@ class DetectionMetric:
 
     def _rows(self, found: CategoryFigures) -> dict[str, dict[str, Figure | int | str]]:
         values = found.values
-        columns = ["ap50", "precision", "recall", "f1"]
-        if self._headline != "ap":
-            columns.insert(0, self._headline)
         return {
             name: {
                 "truths": int(found.truths[index]),
                 "images": int(found.images[index]),
-                "ap": self._with_interval(_defined(values["ap"][index]), found.replicates[:, index]),
-                **{key: Figure(_defined(values[key][index])) for key in columns},
+                **{
+                    key: self._with_interval(_defined(values[key][index]), item[:, index])
+                    for key, item in found.replicates.items()
+                },
+                **{key: Figure(_defined(values[key][index])) for key in ("ap50", "precision", "recall", "f1")},
             }
             for index, name in enumerate(self._categories)
         }

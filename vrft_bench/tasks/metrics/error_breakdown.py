@@ -13,6 +13,9 @@ Truth that no box has claimed is ``missed``, unless mending a localisation or cl
 error is mended by making the box right (the most confident of those that want the same truth; the others go, and so
 does a box whose truth is claimed), by dropping the box (duplicate, background, both), or by not counting the truth
 (missed). What AP at IoU .5 gains by mending one kind alone is what is lost to it.
+
+Without crowd regions that is what tidecv, the authors' code, gives. Unlike it, a box that AP ignores is no mistake, so
+that none is mended by it.
 """
 
 from __future__ import annotations

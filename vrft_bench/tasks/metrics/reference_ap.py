@@ -11,6 +11,7 @@ import numpy as np
 from vrft_bench.tasks.data.coco_results import Integers, ResultColumns, TruthColumns
 from vrft_bench.tasks.metrics.outcomes import AREA_RANGES
 from vrft_bench.tasks.metrics.results_report import ResultsFigures, figures_by_name
+from vrft_bench.tasks.metrics.working_point import RightAndWrong
 
 
 def reference_figures(truth: TruthColumns, results: ResultColumns) -> ResultsFigures:
@@ -45,13 +46,29 @@ def reference_figures(truth: TruthColumns, results: ResultColumns) -> ResultsFig
     precision, recall = evaluation.eval["precision"][..., -1], evaluation.eval["recall"][..., -1]
     precision, recall = np.where(precision > -1, precision, np.nan), np.where(recall > -1, recall, np.nan)
     nothing = np.empty((0, truth.categories))
+    truths = np.bincount((truth.pair // truth.images)[~truth.crowd], minlength=truth.categories)
     return ResultsFigures(
         values=figures_by_name([precision[..., area].mean(axis=1) for area in range(len(AREA_RANGES))], recall[..., 0]),
-        truths=np.bincount((truth.pair // truth.images)[~truth.crowd], minlength=truth.categories),
+        truths=truths,
         detections=np.bincount(results.category[chosen], minlength=truth.categories),
-        replicates=nothing,
+        replicates={"ap": nothing},
         orders=nothing,
+        judged=_judged(evaluation, truths),
     )
+
+
+def _judged(evaluation: Any, truths: Integers) -> RightAndWrong:
+    """What pycocotools matched at IoU .5, over all areas."""
+    area = evaluation.params.areaRng[0]
+    found = [item for item in evaluation.evalImgs if item is not None and item["aRng"] == area]
+    nothing = np.empty(0)
+    ignored = np.concatenate([nothing, *(item["dtIgnore"][0] for item in found)]) > 0
+    category = np.concatenate([nothing, *(np.full(len(item["dtScores"]), item["category_id"]) for item in found)])
+    score = np.concatenate([nothing, *(np.asarray(item["dtScores"], dtype=np.float64) for item in found)])
+    right = np.concatenate([nothing, *(item["dtMatches"][0] for item in found)]) > 0
+    order = np.lexsort((-score, category))
+    rows = order[~ignored[order]]
+    return RightAndWrong(truths.astype(np.float64), category[rows].astype(np.int64), score[rows], right[rows])
 
 
 def _entries(image: Integers, category: Integers, box: Any, **columns: Any) -> list[dict[str, Any]]:

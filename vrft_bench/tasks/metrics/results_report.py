@@ -1,11 +1,14 @@
 """The report on a results file: AP and its companions by the rules of COCO or LVIS.
 
-The definitions are those of :mod:`~vrft_bench.tasks.metrics.detection`. There is no precision, recall or F1: a results
-file holds ranked detections, of which the last ones are not meant to be answers.
+The definitions are those of :mod:`~vrft_bench.tasks.metrics.detection`, but for precision, recall and F1: a results
+file holds ranked detections, of which the last ones are not meant to be answers. So these are given for all detections
+(``f1``) and for those above the score at which the mean F1 is highest (``best_f1``), or above one that the user chose
+(``f1`` alone); see :mod:`~vrft_bench.tasks.metrics.working_point`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -15,10 +18,11 @@ import numpy as np
 from vrft_bench.tasks.base import Figure, MetricReport
 from vrft_bench.tasks.metrics.average_precision import Floats, Integers, PrecisionRecall, mean_defined
 from vrft_bench.tasks.metrics.bulk_outcomes import BulkOutcomes
-from vrft_bench.tasks.metrics.category_figures import TIE_ORDERS
+from vrft_bench.tasks.metrics.category_figures import TIE_ORDERS, mean_over_runs, resampled_ap
 from vrft_bench.tasks.metrics.outcomes import AREA_RANGES, IOU_THRESHOLDS
-from vrft_bench.tasks.metrics.statistics import basic_interval, resampled_weights
+from vrft_bench.tasks.metrics.statistics import basic_interval
 from vrft_bench.tasks.metrics.ties import shuffled_ap, tied_categories
+from vrft_bench.tasks.metrics.working_point import RightAndWrong, right_and_wrong
 
 REPLICATES = (100, 1000)
 """Fewest and most bootstrap replicates."""
@@ -32,47 +36,64 @@ _BATCH = 1 << 16
 class ResultsFigures:
     """Figures with an item per category, NaN where not defined.
 
-    ``replicates`` are the APs of bootstrap replicates and ``orders`` those of random orders of the images, as (number,
-    categories); both are without rows where nobody asked for intervals.
+    ``replicates`` are figures of bootstrap replicates by name, and ``orders`` APs of random orders of the images, as
+    (number, categories); both are without rows where nobody asked for intervals. ``judged`` is what precision, recall
+    and F1 are counted from.
     """
 
     values: Mapping[str, Floats]
     truths: Integers
     detections: Integers
-    replicates: Floats
+    replicates: Mapping[str, Floats]
     orders: Floats
+    judged: RightAndWrong
 
 
 def results_figures(
-    outcomes: BulkOutcomes, categories: int, images: int, *, intervals: bool = False, seed: int = 0
+    outcomes: BulkOutcomes,
+    categories: int,
+    images: int,
+    *,
+    intervals: bool = False,
+    over_areas: bool = False,
+    seed: int = 0,
 ) -> ResultsFigures:
-    """The figures of ``outcomes``. ``intervals`` resamples the images and shuffles those of equal scores."""
+    """The figures of ``outcomes``. ``intervals`` resamples the images and shuffles those of equal scores.
+
+    With ``over_areas``, ``ap_areas`` is resampled too.
+    """
     ranked = outcomes.ranked
     detections = np.bincount(ranked.category, minlength=categories)
     # No interval for fewer than two images.
     resampled = intervals and images > 1
-    drawn = min(max(_WORK // (images + len(ranked.score)), REPLICATES[0]), REPLICATES[1]) if resampled else 0
+    areas = len(AREA_RANGES) if over_areas else 1
+    work = (images + len(ranked.score)) * areas
+    drawn = min(max(_WORK // work, REPLICATES[0]), REPLICATES[1]) if resampled else 0
     values: dict[str, list[Floats]] = {}
-    replicates, orders = [], []
+    replicates: dict[str, list[Floats]] = {}
+    orders = []
     for batch in _batches(detections):
         own = outcomes.of(batch)
         curves = [PrecisionRecall(own, len(batch), images, area) for area in range(len(AREA_RANGES))]
         precisions = [item.average_precision() for item in curves]
         for name, value in figures_by_name(precisions, curves[0].recall()).items():
             values.setdefault(name, []).append(value)
-        part = np.empty((drawn, len(batch)))
-        for row, weights in zip(part, resampled_weights(images, drawn, seed), strict=True):
-            row[:] = curves[0].average_precision(weights).mean(axis=0)
-        replicates.append(part)
-        shuffled = TIE_ORDERS if resampled else 0
+        for name, part in resampled_ap([curves[:areas]], len(batch), images, drawn, seed).items():
+            replicates.setdefault(name, []).append(part)
         ap = precisions[0].mean(axis=0)
-        orders.append(shuffled_ap(own, ap, images, tied_categories(own), shuffled, seed) if shuffled else part)
+        orders.append(
+            shuffled_ap(own, ap, images, tied_categories(own), TIE_ORDERS, seed)
+            if resampled
+            else np.empty((0, len(batch)))
+        )
+    truths = np.bincount(ranked.question_category, ranked.truths[0], categories).astype(np.int64)
     return ResultsFigures(
         values={name: np.concatenate(parts) for name, parts in values.items()},
-        truths=np.bincount(ranked.question_category, ranked.truths[0], categories).astype(np.int64),
+        truths=truths,
         detections=detections,
-        replicates=np.concatenate(replicates, axis=1),
+        replicates={name: np.concatenate(parts, axis=1) for name, parts in replicates.items()},
         orders=np.concatenate(orders, axis=1),
+        judged=right_and_wrong(ranked, truths),
     )
 
 
@@ -84,10 +105,7 @@ def figures_by_name(precisions: Sequence[Floats], recall: Floats) -> dict[str, F
     for name, precision in zip(AREA_RANGES, precisions, strict=True):
         if name != "all":
             values[f"ap_{name}"] = precision.mean(axis=0)
-    by_area = np.array([precision.mean(axis=0) for precision in precisions])
-    defined = ~np.isnan(by_area)
-    total = np.where(defined, by_area, 0.0).sum(axis=0)
-    values["ap_areas"] = np.where(defined.any(axis=0), total / np.maximum(defined.sum(axis=0), 1), np.nan)
+    values["ap_areas"] = mean_over_runs([precision.mean(axis=0) for precision in precisions])
     values["ar"] = recall.mean(axis=0)
     return values
 
@@ -97,38 +115,66 @@ def results_report(
     categories: Sequence[str],
     *,
     groups: Mapping[str, Sequence[str]] | None = None,
-    over_areas: bool = False,
+    score_threshold: float | None = None,
+    best_score: float | None = None,
     notes: Sequence[str] = (),
 ) -> MetricReport:
     """The report on ``found``, whose categories are called ``categories``.
 
-    ``groups`` names sets of categories that get a figure ``ap_<group>``. With ``over_areas``, ``ap_areas`` is the
-    headline (the figure of Visual-RFT's LVIS tables); without, it is not shown.
+    ``groups`` names sets of categories that get a figure ``ap_<group>``. Where ``found`` is over areas, ``ap_areas`` is
+    the headline (the figure of Visual-RFT's LVIS tables); else it is not shown. ``score_threshold`` is the least score
+    that counts for precision, recall and F1, and for nothing else; without one, they are given for all detections and
+    for those of ``best_score`` and more.
     """
-    headline = "ap_areas" if over_areas else "ap"
-    values = {name: item for name, item in found.values.items() if over_areas or name != "ap_areas"}
+    headline = "ap_areas" if "ap_areas" in found.replicates else "ap"
+    values = {name: item for name, item in found.values.items() if name != "ap_areas" or name == headline}
+    points = _points(found.judged, score_threshold, best_score)
+    values |= points
     figures = {name: Figure(mean_defined(item)) for name, item in values.items()}
-    figures["ap"] = _figure(values["ap"], found.replicates)
+    figures |= {name: _figure(values[name], item) for name, item in found.replicates.items()}
     index = {name: number for number, name in enumerate(categories)}
     for name, members in (groups or {}).items():
         chosen = [index[member] for member in members if member in index]
-        figures[f"ap_{name}"] = _figure(values["ap"][chosen], found.replicates[:, chosen])
+        figures[f"ap_{name}"] = _figure(values["ap"][chosen], found.replicates["ap"][:, chosen])
     orders = [figures["ap"].value, *map(mean_defined, found.orders)]
     defined = [value for value in orders if value is not None] if len(orders) > 1 else []
     if defined:
         figures["ap_tie_min"], figures["ap_tie_max"] = Figure(min(defined)), Figure(max(defined))
         figures["ap_tie_mean"] = Figure(float(np.mean(defined)))
-    columns = ("ap_areas", "ap50", "ap75") if over_areas else ("ap50", "ap75")
     rows: dict[str, dict[str, Figure | int | str]] = {
         name: {
             "truths": int(found.truths[number]),
             "detections": int(found.detections[number]),
-            "ap": _with_interval(_defined(values["ap"][number]), found.replicates[:, number]),
-            **{key: Figure(_defined(values[key][number])) for key in columns},
+            **{
+                key: _with_interval(_defined(values[key][number]), item[:, number])
+                for key, item in found.replicates.items()
+            },
+            **{key: Figure(_defined(values[key][number])) for key in ("ap50", "ap75", *points)},
         }
         for name, number in index.items()
     }
-    return MetricReport(headline, figures, rows, (*_notes(found, categories, defined), *notes))
+    said = (*_notes(found, categories, defined), _about_points(score_threshold, best_score))
+    return MetricReport(headline, figures, rows, (*said, *notes))
+
+
+def _points(judged: RightAndWrong, chosen: float | None, best: float | None) -> dict[str, Floats]:
+    """Precision, recall and F1 of the detections above the chosen score; else of all, and of those above the best."""
+    if chosen is not None:
+        return judged.figures(chosen)
+    at_best = judged.figures(math.inf if best is None else best)
+    return judged.figures(-math.inf) | {f"best_{name}": item for name, item in at_best.items()}
+
+
+def _about_points(chosen: float | None, best: float | None) -> str:
+    if chosen is not None:
+        return f"precision, recall and F1 (at IoU .5) count detections of score {chosen!r} and more; AP ranks all"
+    said = "precision, recall and F1 (at IoU .5) count every detection"
+    if best is None:
+        return said
+    return (
+        f"{said}, the best ones those of score {best!r} and more: the score of the highest mean F1 on these very data "
+        "(--score-threshold sets another)"
+    )
 
 
 def _batches(sizes: Integers) -> list[range]:
@@ -163,8 +209,7 @@ def _notes(found: ResultsFigures, categories: Sequence[str], orders: Sequence[fl
             f"equal scores are ranked by image id; {TIE_ORDERS} random orders of the images gave an AP from "
             f"{min(orders):.4f} to {max(orders):.4f}"
         )
-    if 0 < len(found.replicates) < REPLICATES[1]:
-        notes.append(
-            f"intervals come from {len(found.replicates)} bootstrap replicates instead of {REPLICATES[1]:,}: large set"
-        )
+    drawn = len(found.replicates["ap"])
+    if 0 < drawn < REPLICATES[1]:
+        notes.append(f"intervals come from {drawn} bootstrap replicates instead of {REPLICATES[1]:,}: large set")
     return notes

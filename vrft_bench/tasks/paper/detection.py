@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
 from vrft_bench.tasks.base import BoxTarget, Dataset, DataSpec, Message, Metric, Prediction, Reward, Sample
-from vrft_bench.tasks.coordinates import Frame, ModelProfile
+from vrft_bench.tasks.coordinates import Box, Frame, ModelProfile
 from vrft_bench.tasks.detection import DetectionTask, completion
 from vrft_bench.tasks.paper.parsing import parse_detections
 from vrft_bench.tasks.paper.prediction import thousandths
@@ -28,7 +28,7 @@ class PaperDetectionTask(DetectionTask):
     def load(self, spec: DataSpec) -> Dataset:
         self.require_libraries()
         dataset = super().load(spec)
-        if dataset.ask is not None and dataset.ask.startswith("file:"):
+        if dataset.ask is None or dataset.ask.startswith("file:"):
             return dataset
         note = (
             f"asked by the rule {dataset.ask!r}; the paper asks of each image the categories that its base model said "
@@ -45,9 +45,8 @@ class PaperDetectionTask(DetectionTask):
         text = {"type": "text", "text": IMAGE_MARK + self.prompt(sample, profile)}
         return [{"role": "user", "content": [{"type": "image"}, text]}]
 
-    def gold(self, sample: Sample, frame: Frame) -> str:
-        boxes = cast(BoxTarget, sample.target).findable
-        return completion(boxes, [1.0] * len(boxes), thousandths(frame), sample.fields["category"])
+    def answer(self, boxes: Sequence[Box], confidences: Sequence[float | None], sample: Sample, frame: Frame) -> str:
+        return completion(boxes, confidences, thousandths(frame), sample.fields["category"])
 
     def best_total(self, sample: Sample) -> float:
         """Where the category is absent, no answer earns more than the format."""

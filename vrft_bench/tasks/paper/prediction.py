@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from vrft_bench.tasks.base import Prediction
 from vrft_bench.tasks.coordinates import Frame, ModelProfile
 
 THOUSANDTHS = ModelProfile("thousandths", "norm_1000")
 """The only coordinates that the paper's code knows, whatever the model speaks."""
+
+Boxes = Sequence[tuple[tuple[Any, ...], Any]]
+"""(position, confidence) as an answer states them, of any types; of elements with equal positions only the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,10 +22,12 @@ class PaperPrediction(Prediction):
 
     ``detections`` are neither clipped nor reordered. Their confidences are as stated, in any range; what is ranked is
     finite: those beyond :data:`~vrft_bench.tasks.paper.parsing.LARGEST` are set to it, and NaN comes last.
+    ``rewarded`` are the boxes of a detection answer as the rewards read it, ``None`` where they fail to.
     """
 
     text: str
     frame: Frame
+    rewarded: Boxes | None = field(default=None, compare=False, repr=False)
 
 
 def thousandths(frame: Frame) -> Frame:

@@ -9,27 +9,43 @@ earns 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import chain, repeat
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from vrft_bench.tasks.base import BoxTarget, ClassTarget, MaskTarget, Prediction, Reward
+from vrft_bench.tasks.boxes import iou_column
 from vrft_bench.tasks.coordinates import Box, Frame
 from vrft_bench.tasks.paper.parsing import (
     CORNERS,
     FAILURES,
     first_answer,
     keeps_format,
-    rewarded_list,
-    without_duplicates,
 )
-from vrft_bench.tasks.paper.prediction import PaperPrediction, thousandths
+from vrft_bench.tasks.paper.prediction import Boxes, PaperPrediction, thousandths
 from vrft_bench.tasks.paper.symbolic import verified
 
 MATCH_IOU = 0.5
 """A match has to lie above this; exactly .5 is none."""
 
-Match = tuple[float, Any]
-"""The IoU of a predicted box with its truth, 0 without one, and the confidence as stated, of any type."""
+FEW_BOXES = 500
+"""Up to so many boxes, comparing each with each truth takes no time that matters."""
+
+_LONGEST_HARMLESS = 300
+"""Up to so many characters, a box holds no number beyond the range of floats."""
+
+
+class Compared(NamedTuple):
+    """The boxes of an answer beside the truths.
+
+    ``overlap`` is the sum of matched IoUs; ``confidence`` the mean of c where matched and of 1 - c where not.
+    """
+
+    overlap: float
+    confidence: float
+    boxes: int
+    truths: int
 
 
 def box_solution(target: BoxTarget, frame: Frame) -> str:
@@ -69,20 +85,12 @@ def format_reward(prediction: Prediction, target: object) -> float:  # noqa: ARG
 
 def iou_reward(prediction: Prediction, target: BoxTarget) -> float:
     """Version 2, the one that runs: the sum of matched IoUs over max(number of truths, number of boxes)."""
-    return _detection_reward(
-        prediction,
-        target,
-        lambda matches, truths: min(_sum_of_ious(matches) / max(truths, len(matches)), 1.0),
-    )
+    return _detection_reward(prediction, target, lambda found: min(found.overlap / max(found.truths, found.boxes), 1.0))
 
 
 def iou_reward_v1(prediction: Prediction, target: BoxTarget) -> float:
     """Version 1, the paper's equation 6: the sum of matched IoUs over the number of boxes, so that misses are free."""
-    return _detection_reward(
-        prediction,
-        target,
-        lambda matches, truths: min(_sum_of_ious(matches) / len(matches), 1.0),  # noqa: ARG005
-    )
+    return _detection_reward(prediction, target, lambda found: min(found.overlap / found.boxes, 1.0))
 
 
 def confidence_reward(prediction: Prediction, target: BoxTarget) -> float:
@@ -90,7 +98,7 @@ def confidence_reward(prediction: Prediction, target: BoxTarget) -> float:
 
     NaN where a stated confidence is NaN.
     """
-    return _detection_reward(prediction, target, lambda matches, truths: _mean_confidence(matches))  # noqa: ARG005
+    return _detection_reward(prediction, target, lambda found: _within_unit(found.confidence))
 
 
 def accuracy_reward(prediction: Prediction, target: ClassTarget) -> float:
@@ -99,8 +107,8 @@ def accuracy_reward(prediction: Prediction, target: ClassTarget) -> float:
         return 0.0
     if verified(prediction.text, class_solution(target)):
         return 1.0
-    answer = first_answer(prediction.text)
-    return float(is_part_of_the_other(prediction.text if answer is None else answer, target.label))
+    answer = prediction.text if prediction.label is None else prediction.label
+    return float(is_part_of_the_other(answer, target.label))
 
 
 def is_part_of_the_other(answer: str, label: str) -> bool:
@@ -135,43 +143,79 @@ def giou_reward(prediction: Prediction, target: MaskTarget) -> float:
         return 0.0
 
 
-def _detection_reward(prediction: Prediction, target: BoxTarget, worth: Callable[[list[Match], int], float]) -> float:
-    """1 where symbolic verification succeeds, else what ``worth`` makes of the matches; 0 for whatever fails."""
+def _detection_reward(prediction: Prediction, target: BoxTarget, worth: Callable[[Compared], float]) -> float:
+    """1 where symbolic verification succeeds, else what ``worth`` makes of the comparison; 0 for whatever fails."""
     if not isinstance(prediction, PaperPrediction):
         return 0.0
     if verified(prediction.text, box_solution(target, prediction.frame)):
         return 1.0
-    try:
+    found = _compared(prediction, target)
+    return 0.0 if found is None else worth(found)
+
+
+_last: tuple[PaperPrediction | None, BoxTarget | None, Compared | None] = (None, None, None)
+"""The last comparison, since all rewards of a completion ask for the same. It is replaced as a whole, so threads that
+interleave compute again and never mix."""
+
+
+def _compared(prediction: PaperPrediction, target: BoxTarget) -> Compared | None:
+    """The comparison of an answer with its truth; ``None`` where there is nothing to compare, or it fails."""
+    global _last
+    of_prediction, of_target, result = _last
+    if of_prediction is not prediction or of_target is not target:
         truths = _positions(target, prediction.frame)
-        elements = rewarded_list(prediction.text)
-        if not truths or elements is None or not isinstance(elements[0], dict):
-            return 0.0
-        matches = _matches(without_duplicates(elements), truths)
-        _mean_confidence(matches)  # what cannot be averaged costs the IoU reward too
-        return float(worth(matches, len(truths)))
-    except FAILURES:
-        return 0.0
+        try:
+            result = _compare(prediction.rewarded, truths) if prediction.rewarded and truths else None
+        except FAILURES:
+            result = None
+        _last = prediction, target, result
+    return result
+
+
+def _compare(boxes: Boxes, truths: list[list[float]]) -> Compared:
+    """By descending confidence, each box takes the free truth that it overlaps most, if by more than the threshold."""
+    ranked = sorted(boxes, key=itemgetter(1), reverse=True)
+    free = dict(enumerate(truths))
+    total, confidence = 0.0, 0.0  # added up one by one: sum() rounds otherwise from Python 3.12 on
+    for (position, stated), rivals in zip(ranked, _rivals([position for position, _ in ranked], free), strict=False):
+        best, overlap = -1, 0.0
+        for number in rivals:
+            if number in free and (value := _iou(free[number], position)) > overlap:
+                best, overlap = number, value
+        if overlap > MATCH_IOU:
+            del free[best]
+            total += overlap
+            confidence += stated
+        else:
+            confidence += 1 - stated
+    return Compared(total, confidence / len(boxes), len(boxes), len(truths))
+
+
+def _rivals(positions: list[tuple[Any, ...]], free: Mapping[int, list[float]]) -> Iterable[Collection[int]]:
+    """For each box, numbers of the truths that it has to be compared with: all that are free when its turn comes.
+
+    Of a long answer that holds nothing but numbers, arrays tell first which truths come near the threshold.
+    """
+    plain = len(positions) > FEW_BOXES and set(map(type, chain.from_iterable(positions))) <= {int, float}
+    if not plain or set(map(len, positions)) != {4}:
+        return repeat(free.keys())
+    import numpy as np
+
+    try:
+        columns = np.array(positions, dtype=np.float64)
+    except OverflowError:  # an integer of hundreds of digits
+        return repeat(free.keys())
+    rivals: list[tuple[int, ...]] = [()] * len(positions)
+    with np.errstate(all="ignore"):
+        for number, (x1, y1, x2, y2) in free.items():
+            near = iou_column(columns, (x1, y1, x2, y2)) > MATCH_IOU - 0.01
+            for index in np.flatnonzero(near).tolist():
+                rivals[index] += (number,)
+    return rivals
 
 
 def _positions(target: BoxTarget, frame: Frame) -> list[list[float]]:
     return [list(thousandths(frame).to_model(box)) for box in target.boxes]
-
-
-def _matches(elements: list[Any], truths: list[list[float]]) -> list[Match]:
-    """By descending confidence, each box takes the free truth that it overlaps most, if by more than the threshold."""
-    free = dict(enumerate(truths))
-    matches: list[Match] = []
-    for element in sorted(elements, key=lambda item: item["Confidence"], reverse=True):
-        best, overlap = -1, 0.0
-        for number, truth in free.items():
-            if (value := _iou(truth, element["Position"])) > overlap:
-                best, overlap = number, value
-        if overlap > MATCH_IOU:
-            del free[best]
-            matches.append((overlap, element["Confidence"]))
-        else:
-            matches.append((0.0, element["Confidence"]))
-    return matches
 
 
 def _iou(truth: list[float], box: Any) -> float:
@@ -185,30 +229,26 @@ def _iou(truth: list[float], box: Any) -> float:
     return float(shared / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - shared))
 
 
-def _sum_of_ious(matches: list[Match]) -> float:
-    total = 0.0  # added up one by one: sum() rounds otherwise from Python 3.12 on
-    for overlap, _ in matches:
-        total += overlap
-    return total
-
-
-def _mean_confidence(matches: list[Match]) -> float:
-    total = 0.0
-    for overlap, stated in matches:
-        total += stated if overlap else 1 - stated
-    mean = total / len(matches)
-    return mean if math.isnan(mean) else float(min(max(mean, 0.0), 1.0))
+def _within_unit(value: float) -> float:
+    return value if math.isnan(value) else float(min(max(value, 0.0), 1.0))
 
 
 def _corners(answer: str) -> list[tuple[float, float]]:
-    """Two corners of a box; of several boxes their top-left corners come first, so that those count as a box."""
-    found = [[int(digits) / 1000 for digits in match] for match in CORNERS.findall(answer)]
-    return [(x1, y1) for x1, y1, _, _ in found] + [(x2, y2) for _, _, x2, y2 in found]
+    """Two corners of a box; of several boxes the top left corners of the first two, which then count as a box.
+
+    Raises one of :data:`FAILURES` where there is no box, and for a number that is too large anywhere.
+    """
+    found: list[list[float]] = []
+    for match in CORNERS.finditer(answer):
+        if len(found) < 2 or match.end() - match.start() > _LONGEST_HARMLESS:
+            found.append([int(digits) / 1000 for digits in match.groups()])
+    x1, y1, x2, y2 = found[0]
+    return [(x1, y1), (x2, y2) if len(found) == 1 else (found[1][0], found[1][1])]
 
 
 def _generalised_iou(truth: list[tuple[float, float]], given: list[tuple[float, float]]) -> float:
-    (ax1, ay1), (ax2, ay2) = truth[0], truth[1]
-    (bx1, by1), (bx2, by2) = given[0], given[1]
+    (ax1, ay1), (ax2, ay2) = truth
+    (bx1, by1), (bx2, by2) = given
     shared = max(0.0, min(ax2, bx2) - max(ax1, bx1)) * max(0.0, min(ay2, by2) - max(ay1, by1))
     union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - shared
     overlap = shared / union if union > 0 else 0.0

@@ -22,7 +22,9 @@ from vrft_bench.errors import UserError
 TIME_LIMIT = 8.0
 """Seconds for one verification in a process of its own, of which starting it takes about one."""
 
-_LONG = 50_000
+LONGEST, LONGEST_LATEX = 5_000, 500
+"""Characters of a text that is verified in this process, without LaTeX and with it."""
+
 _POWER = re.compile(r"\^|[\d)]\s*\*\*\s*[-(\d]")
 _LATEX = re.compile(r"\$|\\[(\[a-zA-Z]")
 _LATEX_THAT_GROWS = re.compile(r"!|\\(?!boxed\b)[a-zA-Z]")
@@ -64,10 +66,15 @@ def verified(completion: str, solution: str) -> bool:
 
 
 def may_take_long(completion: str) -> bool:
-    """Whether the library might compute with this text for seconds: very long ones, powers, factorials and LaTeX."""
-    if len(completion) > _LONG or _POWER.search(completion):
+    """Whether the library might compute with this text for seconds: long ones, powers, factorials and much LaTeX.
+
+    The slowest of the others that a search found took about two seconds (``benchmarks/fuzz_symbolic.py``).
+    """
+    if len(completion) > LONGEST or _POWER.search(completion):
         return True
-    return bool(_LATEX.search(completion) and _LATEX_THAT_GROWS.search(completion))
+    if not _LATEX.search(completion):
+        return False
+    return len(completion) > LONGEST_LATEX or bool(_LATEX_THAT_GROWS.search(completion))
 
 
 @lru_cache(maxsize=1024)

@@ -1,0 +1,217 @@
+"""The linear reading and scoring of the paper's protocol gives what the plain one gives: same boxes, same rewards.
+
+``Plain`` is the description of the reference written down without regard to time or memory: each reward reads the
+answer anew, whole, and compares every box with every truth.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from vrft_bench.registry import PROFILES
+from vrft_bench.tasks.base import BoxTarget, Detection
+from vrft_bench.tasks.coordinates import Frame
+from vrft_bench.tasks.paper import parsing, rewards
+from vrft_bench.tasks.paper.parsing import FAILURES, LARGEST
+from vrft_bench.tasks.paper.rewards import CONFIDENCE, IOU, IOU_V1
+
+FRAME = Frame(PROFILES.get("qwen2-vl"), 640, 480)
+TARGET = BoxTarget(((64.0, 48.0, 320.0, 240.0), (70.4, 48.0, 320.0, 240.0), (384.0, 288.0, 448.0, 336.0)))
+TRUTHS = [[100, 100, 500, 500], [110, 100, 500, 500], [600, 600, 700, 700]]
+
+
+class Plain:
+    """What the reference's evaluation and rewards make of a text."""
+
+    @staticmethod
+    def answer(text: str) -> str:
+        found = re.search(r"<answer>(.*?)</answer>", text)
+        return found.group(1).strip() if found else text.strip()
+
+    @staticmethod
+    def elements(content: str) -> list[Any] | None:
+        content = content.partition("</answer>")[0]
+        if not content.endswith("]"):
+            content = content.rsplit("},", 1)[0] + "}]"
+        try:
+            value: list[Any] = json.loads(content.replace("'", '"'))
+        except json.JSONDecodeError:
+            return None
+        return value
+
+    @staticmethod
+    def different(elements: list[Any]) -> list[Any]:
+        seen: dict[tuple[Any, ...], Any] = {}
+        for element in elements:
+            seen.setdefault(tuple(element["Position"]), element)
+        return list(seen.values())
+
+    @classmethod
+    def evaluated(cls, text: str) -> tuple[list[Detection], int, int, bool]:
+        """The boxes, how many were read, how many of those lie outside the image, whether an error ended the list."""
+        for old, new in (("[[", "["), ("]]", "]"), ("\n", ""), (", ...", "")):
+            text = text.replace(old, new)
+        boxes: list[Detection] = []
+        read = outside = 0
+        try:
+            elements = cls.elements(cls.answer(text))
+            if elements is None or isinstance(elements[0], str):
+                return boxes, 0, 0, False
+            for element in cls.different(elements):
+                x1, y1, x2, y2 = element["Position"]
+                box = (x1 / 1000.0 * 640, y1 / 1000.0 * 480, x2 / 1000.0 * 640, y2 / 1000.0 * 480)
+                stated = element["Confidence"]
+                read += 1
+                outside += not all(0 <= value <= 1000 for value in (x1, y1, x2, y2))
+                if type(stated) in (int, float) and all(math.isfinite(value) for value in box):
+                    ranked = -2.0 * LARGEST if stated != stated else float(min(max(stated, -LARGEST), LARGEST))
+                    boxes.append(Detection(box, ranked))
+        except FAILURES:
+            return boxes, read, outside, True
+        return boxes, read, outside, False
+
+    @classmethod
+    def rewarded(cls, text: str, truths: list[list[float]]) -> tuple[float, float, float]:
+        """IoU, IoU of version 1, confidence."""
+        content = cls.answer(text)
+        for old, new in (("[[", "["), ("]]", "]"), ("\n", "")):
+            content = content.replace(old, new)
+        try:
+            elements = cls.elements(content)
+            if not truths or elements is None or not isinstance(elements[0], dict):
+                return 0.0, 0.0, 0.0
+            matches = cls.matches(cls.different(elements), truths)
+            total, overlaps = 0.0, 0.0
+            for overlap, stated in matches:
+                total += stated if overlap else 1 - stated
+                overlaps += overlap
+            mean = total / len(matches)
+            return (
+                float(min(overlaps / max(len(truths), len(matches)), 1.0)),
+                float(min(overlaps / len(matches), 1.0)),
+                mean if math.isnan(mean) else float(min(max(mean, 0.0), 1.0)),
+            )
+        except FAILURES:
+            return 0.0, 0.0, 0.0
+
+    @staticmethod
+    def matches(elements: list[Any], truths: list[list[float]]) -> list[tuple[float, Any]]:
+        free = dict(enumerate(truths))
+        found: list[tuple[float, Any]] = []
+        for element in sorted(elements, key=lambda item: item["Confidence"], reverse=True):
+            overlaps = {number: rewards._iou(truth, element["Position"]) for number, truth in free.items()}
+            best = max(overlaps, key=lambda number: (overlaps[number] > 0, overlaps[number]), default=-1)
+            overlap = overlaps.get(best, 0.0)
+            if overlap > 0.5:
+                del free[best]
+            found.append((overlap if overlap > 0.5 else 0.0, element["Confidence"]))
+        return found
+
+
+coordinates = st.sampled_from(["0", "100", "110", "105.5", "500", "490", "600", "700", "1000", "-5", "1.0e2", "300"])
+odd = st.sampled_from(
+    ["NaN", "Infinity", "-Infinity", "1e999", "9" * 320, "9" * 4400, "'7'", "true", "null", "[]", "2305843009213693951"]
+)
+numbers = st.integers(0, 9).flatmap(lambda draw: odd if draw == 9 else coordinates)
+positions = st.lists(numbers, min_size=4, max_size=4) | st.sampled_from(
+    [["100", "100", "500", "500"], ["110", "100", "500", "500"], ["1", "2", "3"], ["600", "600", "700", "690"]]
+)
+confidences = st.sampled_from(["0.9", "0.5", "1", "0", "0.25"]) | odd
+boxes = st.builds(
+    lambda position, confidence: f"{{'Position': [{', '.join(position)}], 'Confidence': {confidence}}}",
+    positions,
+    confidences,
+)
+oddities = st.sampled_from(
+    ["{}", "'a'", "1", "[1, 2]", "{'Position': [1, 2, 3, 4]}", "{'Position': 'abcd', 'Confidence': 1}", "...", "]"]
+)
+disguises = st.sampled_from(
+    ["{'Position': [1, 2, 3, 4], 'Confidence': 1, 'note': 'so, ...'}", "[[", "</answer>", "\n", "{'Position': [[]]}"]
+)
+elements = st.lists(st.integers(0, 7).flatmap(lambda draw: oddities | disguises if draw == 7 else boxes), max_size=8)
+texts = st.builds(
+    lambda items, comma, opening, closing: f"{opening}{comma.join(items)}{closing}",
+    elements,
+    st.sampled_from([", ", ",", " ,\t", ",\n", "},"]),
+    st.sampled_from(["<think>a</think><answer>[", "[", "[[", "<answer> [ ", "", "<answer>\n[", "<answer><answer>["]),
+    st.sampled_from(["]</answer>", "]", "]]</answer>", "", ", ...]</answer>", "].</answer>", " ] </answer>", "}]x]"]),
+)
+
+
+@given(texts)
+@settings(max_examples=1500, deadline=None)
+@example("[]")
+@example("[ ]")
+@example("<answer>[{'Position': [100, 100, 500, 500], 'Confidence': 1}, ...]</answer>")
+@pytest.mark.parametrize("short", [50_000, 0], ids=["as short answers are read", "as long answers are read"])
+def test_boxes_and_rewards_are_those_of_the_plain_reading(short: int, text: str) -> None:
+    with (
+        mock.patch.object(rewards, "FEW_BOXES", short),
+        mock.patch.object(parsing, "SHORT", short),
+        mock.patch.object(rewards, "verified", return_value=False),
+    ):
+        prediction = parsing.parse_detections(text, FRAME)
+        found = tuple(reward.function(prediction, TARGET) for reward in (IOU, IOU_V1, CONFIDENCE))
+    plain, read, outside, ended = Plain.evaluated(text)
+    assert list(prediction.detections) == plain
+    assert (prediction.boxes_read, prediction.boxes_out_of_range) == (read, outside)
+    if plain:
+        assert ended == any("what cannot be read" in note for note in prediction.notes)
+    assert rewards._positions(TARGET, FRAME) == TRUTHS
+    assert str(found) == str(Plain.rewarded(text, TRUTHS))  # as text, since NaN equals nothing
+
+
+@given(st.lists(st.tuples(st.floats(-9, 9), st.floats(180, 220), st.floats(0, 1)), min_size=1, max_size=30))
+@settings(deadline=None)
+@example([(0.0, 200.001, 0.5), (0.0, 200.0, 0.5)])
+def test_a_long_answer_is_compared_by_columns_to_the_same_result(halves: list[tuple[float, ...]]) -> None:
+    """Boxes that cover about half of a truth, some a little more than half."""
+    answer = [((100 + x, 100, 100 + x + width, 500), stated) for x, width, stated in halves]
+    by_pairs = rewards._compare(answer, TRUTHS)
+    with mock.patch.object(rewards, "FEW_BOXES", 0):
+        assert rewards._compare(answer, TRUTHS) == by_pairs
+
+
+@pytest.mark.parametrize("numbers", [[2**61 - 1, 2 * (2**61 - 1), 0], [1, 2.0**61, 2.0**-61, 2.0**122], [3, 3 * 2**61]])
+def test_numbers_with_equal_hashes_do_not_have_equal_keys_hashes(numbers: list[float]) -> None:
+    """Else a list of them, of which 1 MB holds thousands, takes quadratic time."""
+    assert len({hash(number) for number in numbers}) == 1
+    keys = [parsing._salted((a, b, c, d)) for a in numbers for b in numbers for c in numbers for d in numbers]
+    assert len({hash(key) for key in keys}) == len(keys) == len(numbers) ** 4
+
+
+@pytest.mark.parametrize("number", ["2305843009213693951", "1e9", "1E9", "0.0000000000000000004336808689942018"])
+def test_lists_with_such_numbers_are_known_by_their_digits(number: str) -> None:
+    assert parsing._hashes_may_collide(f'[{{"Position": [1, {number}, 3, 4]}}]')
+    assert not parsing._hashes_may_collide('[{"Position": [1, 2, 3, 123456789012345], "Confidence": 0.95}]')
+
+
+coordinate = st.sampled_from(["1", "20", " 300 ", "9" * 320, "9" * 4400, "0" * 400 + "5"])
+points = st.builds("({},{})".format, coordinate, coordinate)
+regions = st.builds("{}{}{}".format, points, st.sampled_from([",", " ,\n", ", "]), points)
+
+
+@given(st.lists(regions | points | st.sampled_from([",", "x", "(", "(1.5,2)"]), max_size=6).map("".join))
+@settings(max_examples=500, deadline=None)
+def test_corners_of_a_region_are_those_of_all_boxes_in_a_row(text: str) -> None:
+    def plain() -> list[tuple[float, float]]:
+        point = r"\(\s*(\d+)\s*,\s*(\d+)\s*\)"
+        found = [[int(digits) / 1000 for digits in match] for match in re.findall(rf"{point}\s*,\s*{point}", text)]
+        return ([(x1, y1) for x1, y1, _, _ in found] + [(x2, y2) for _, _, x2, y2 in found])[:2]
+
+    def outcome(read: Callable[[], list[tuple[float, float]]]) -> list[tuple[float, float]] | None:
+        try:
+            return read() or None
+        except FAILURES:
+            return None
+
+    assert outcome(lambda: rewards._corners(text)) == outcome(plain)
