@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -117,6 +121,38 @@ def copy_of(checkpoints: dict[str, Path], tmp_path: Path) -> Callable[..., Path]
         return folder
 
     return make
+
+
+def _load_server() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("openai_server", Path(__file__).with_name("openai_server.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["openai_server"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_SERVERS = _load_server()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Any]]:
+    """Starts servers (see openai_server.py), which end with the test."""
+    with ExitStack() as running:
+        yield lambda script, models=None: running.enter_context(_SERVERS.OpenAIServer(script, models))
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., Any]]:
+    """Makes openai backends that ask a server, which are closed with the test."""
+    from vrft_bench.harness.models.openai import OpenAIBackend
+
+    with ExitStack() as opened:
+
+        def make(server: Any, **args: Any) -> OpenAIBackend:
+            return opened.enter_context(closing(OpenAIBackend("served", server.args(**args))))
+
+        yield make
 
 
 @pytest.fixture

@@ -1,0 +1,138 @@
+"""How images reach a server: resized as the profile says, and in the request or by reference."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai_server import Asked, Pictures
+from PIL import Image
+
+from vrft_bench.errors import UserError
+from vrft_bench.harness.images import ImageError
+from vrft_bench.harness.models.base import Request
+from vrft_bench.harness.models.openai_images import sizes
+from vrft_bench.tasks.base import ImageRef
+from vrft_bench.tasks.coordinates import Frame, ModelProfile
+from vrft_bench.tasks.profiles import INTERNVL, QWEN2_5_VL, QWEN3_VL
+
+
+def photo(folder: Path, name: str = "a photo.png", size: tuple[int, int] = (300, 200), **options: Any) -> ImageRef:
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (10, 200, 30)).save(file, **options)
+    return ImageRef(*size, path=file)
+
+
+def about(ref: ImageRef, profile: ModelProfile = QWEN2_5_VL) -> Request:
+    (request,) = Pictures(size=1).requests(profile=profile)
+    return replace(request, sample=replace(request.sample, image=ref))
+
+
+def send(connect: Any, server: Any, request: Request, **args: Any) -> tuple[Any, Asked]:
+    (completion,) = connect(server, **args).generate([request])
+    return completion, server.asked[-1]
+
+
+@pytest.fixture
+def server(serve: Any) -> Any:
+    return serve(lambda asked: "text")
+
+
+def test_an_image_within_the_limits_is_sent_as_it_is_and_seen_rounded(
+    server: Any, connect: Any, tmp_path: Path
+) -> None:
+    ref = photo(tmp_path)
+    completion, asked = send(connect, server, about(ref))
+    assert ref.path is not None
+    assert asked.image == ref.path.read_bytes()
+    assert completion.processed == (308, 196) == QWEN2_5_VL.processed_size(300, 200)
+
+
+@pytest.mark.parametrize(
+    ("limits", "seen"), [({"max_pixels": 10_000}, (112, 56)), ({"min_pixels": 200_000}, (560, 392))]
+)
+def test_an_image_outside_the_limits_is_resized_to_what_the_model_will_see(
+    server: Any, connect: Any, tmp_path: Path, limits: dict[str, int], seen: tuple[int, int]
+) -> None:
+    request = about(photo(tmp_path), replace(QWEN2_5_VL, **limits))
+    completion, asked = send(connect, server, request)
+    assert Image.open(io.BytesIO(asked.image)).size == completion.processed == seen
+    untouched, asked = send(connect, server, request, resize="none")
+    assert Image.open(io.BytesIO(asked.image)).size == (300, 200)
+    assert untouched.processed is None
+    assert Frame(request.profile, 300, 200, untouched.processed).limits() == seen
+
+
+@given(
+    width=st.integers(1, 4000),
+    height=st.integers(1, 4000),
+    family=st.sampled_from([QWEN2_5_VL, QWEN3_VL]),
+    limits=st.tuples(st.integers(1_000, 100_000), st.integers(100_000, 20_000_000)),
+)
+def test_the_servers_own_resizing_leaves_what_is_sent_where_we_say_it_does(
+    width: int, height: int, family: ModelProfile, limits: tuple[int, int]
+) -> None:
+    """Any server whose limits are the family's or wider sees an image of the size that the record names."""
+    low, high = max(limits[0], family.min_pixels), min(limits[1], family.max_pixels)
+    asked = replace(family, min_pixels=low, max_pixels=high)
+    if max(width, height) > 200 * min(width, height):
+        with pytest.raises(ImageError, match="aspect ratio"):
+            sizes(width, height, asked)
+        return
+    size, processed = sizes(width, height, asked)
+    assert family.processed_size(*(size or (width, height))) == processed == asked.processed_size(width, height)
+
+
+def test_families_that_do_not_resize_by_area_get_the_image_as_it_is(server: Any, connect: Any, tmp_path: Path) -> None:
+    completion, asked = send(connect, server, about(photo(tmp_path, size=(3000, 10)), INTERNVL))
+    assert Image.open(io.BytesIO(asked.image)).size == (3000, 10)
+    assert completion.processed is None
+
+
+def test_an_image_that_no_processor_takes_fails_its_sample(server: Any, connect: Any, tmp_path: Path) -> None:
+    (completion,) = connect(server).generate([about(photo(tmp_path, size=(3000, 10)))])
+    assert completion.error == "an image of 3000x10 pixels has an aspect ratio above 200"
+    (missing,) = connect(server).generate([about(ImageRef(5, 5, path=tmp_path / "gone.png"))])
+    assert "gone.png: no such file" in missing.error
+    assert server.asked == []
+
+
+def test_images_are_sent_by_reference_to_servers_that_can_read_them(server: Any, connect: Any, tmp_path: Path) -> None:
+    ref = photo(tmp_path / "val 2017")
+    mapped = {"image_root": str(tmp_path), "image_base_url": "http://files:9000/coco/"}
+    completion, asked = send(connect, server, about(ref), image_url="http", **mapped)
+    assert asked.url == "http://files:9000/coco/val%202017/a%20photo.png"
+    assert completion.image_sha256 is not None
+    _, asked = send(connect, server, about(ref), image_url="file")
+    assert asked.url == f"file://{tmp_path}/val%202017/a%20photo.png"
+    there = {"image_root": str(tmp_path), "image_base_url": "file:///mnt/coco"}
+    _, asked = send(connect, server, about(ref), image_url="file", **there)
+    assert asked.url == "file:///mnt/coco/val%202017/a%20photo.png"
+
+
+def test_an_image_that_must_be_changed_is_sent_itself_all_the_same(server: Any, connect: Any, tmp_path: Path) -> None:
+    small = replace(QWEN2_5_VL, max_pixels=10_000)
+    _, asked = send(connect, server, about(photo(tmp_path), small), image_url="file")
+    assert asked.url.startswith("data:image/png;base64,")
+    _, asked = send(connect, server, about(photo(tmp_path, "b.bmp")), image_url="file")
+    assert asked.url.startswith("data:image/png;base64,")
+
+
+def test_an_image_outside_the_mapped_folder_ends_the_run(server: Any, connect: Any, tmp_path: Path) -> None:
+    inside, outside = photo(tmp_path / "in"), photo(tmp_path / "out")
+    mapped = {"image_root": str(tmp_path / "in"), "image_base_url": "http://files"}
+    backend = connect(server, image_url="http", **mapped)
+    assert len(list(backend.generate([about(inside)]))) == 1
+    with pytest.raises(UserError, match="does not lie in image_root"):
+        list(backend.generate([about(outside)]))
+
+
+def test_jpeg_is_written_where_it_is_asked_for(server: Any, connect: Any, tmp_path: Path) -> None:
+    _, asked = send(connect, server, about(photo(tmp_path, "b.bmp")), image_format="jpeg")
+    assert asked.url.startswith("data:image/jpeg;base64,")

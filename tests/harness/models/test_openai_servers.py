@@ -1,0 +1,162 @@
+"""What a server says about its model, and what follows for the requests and for the run's identity."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai_server import Pictures
+
+from vrft_bench.errors import UserError
+from vrft_bench.harness.config import RunConfig
+from vrft_bench.harness.models.openai import OpenAIBackend
+from vrft_bench.harness.models.openai_servers import is_this_machine, read_model_list
+from vrft_bench.harness.plan import resolve_profile
+
+TINY = Path(str(files("vrft_bench") / "assets" / "tiny_qwen2_vl"))
+
+
+def listed(**card: Any) -> dict[str, Any]:
+    return {"object": "list", "data": [{"id": "served", **card}]}
+
+
+def asked_by(backend: OpenAIBackend, server: Any) -> dict[str, Any]:
+    list(backend.generate(Pictures(size=1).requests()))
+    return dict(server.asked[-1].body)
+
+
+@pytest.mark.parametrize(
+    ("owner", "fields"),
+    [
+        ("vllm", {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "skip_special_tokens": False}),
+        ("sglang", {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "skip_special_tokens": False}),
+        ("lmdeploy", {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}),
+        ("llamacpp", {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}),
+        ("openai", {}),
+        (None, {}),
+    ],
+)
+def test_defaults_that_would_change_how_text_is_drawn_are_set_aside_where_the_server_is_known(
+    serve: Any, connect: Any, owner: str | None, fields: dict[str, Any]
+) -> None:
+    server = serve(lambda asked: "text", listed(owned_by=owner))
+    backend = connect(server)
+    body = asked_by(backend, server)
+    usual = {"model", "messages", "max_tokens", "temperature", "top_p"}
+    assert {name: value for name, value in body.items() if name not in usual} == fields
+    assert backend.identity()["fields"] == fields
+    assert backend.identity()["owned_by"] == owner
+
+
+def test_extra_fields_win_and_are_part_of_the_identity(serve: Any, connect: Any) -> None:
+    server = serve(lambda asked: "text", listed(owned_by="vllm"))
+    backend = connect(
+        server, extra_body={"top_k": 5, "min_p": None, "chat_template_kwargs": {"enable_thinking": False}}
+    )
+    body = asked_by(backend, server)
+    assert body["top_k"] == 5
+    assert "min_p" not in body
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert backend.identity()["fields"]["top_k"] == 5
+
+
+def test_identity_is_what_can_change_an_answer_and_nothing_else(serve: Any, connect: Any) -> None:
+    server, other = (serve(lambda asked: "text", listed(owned_by="vllm", root="org/model", created=n)) for n in (1, 2))
+    plain = connect(server).identity()
+    same = connect(other, max_concurrent=3, timeout=5, retries=1, image_url="file", group_samples=False).identity()
+    assert plain == same
+    assert plain["revision"] == "server"
+    assert (plain["root"], plain["name"], plain["backend"]) == ("org/model", "served", "openai")
+    text = json.dumps(plain)
+    assert "127.0.0.1" not in text
+    assert str(server.port) not in text
+    for name, value in (
+        ("image_format", "jpeg"),
+        ("resize", "none"),
+        ("max_pixels", 40_000),
+        ("think_begun", True),
+        ("extra_body", {"top_k": 1}),
+    ):
+        assert connect(server, **{name: value}).identity() != plain, name
+    assert connect(serve(lambda asked: "text", listed(owned_by="vllm", root="org/other"))).identity() != plain
+
+
+def test_a_folder_that_a_server_of_this_machine_has_loaded_is_known_by_its_content(
+    serve: Any, connect: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(TINY, folder)
+    one, two = (connect(serve(lambda asked: "", listed(owned_by="vllm", root=str(root)))) for root in (TINY, folder))
+    assert one.identity() == two.identity()
+    assert "model.safetensors" in one.identity()["files"]
+    assert str(TINY) not in json.dumps(one.identity())
+    (folder / "generation_config.json").write_text("{}")
+    edited = connect(serve(lambda asked: "", listed(owned_by="vllm", root=str(folder))))
+    assert edited.identity() != one.identity()
+
+
+def test_the_profile_is_that_of_the_checkpoint_that_the_server_has_loaded(
+    serve: Any, connect: Any, config: Callable[..., RunConfig]
+) -> None:
+    backend = connect(serve(lambda asked: "", listed(root=str(TINY))), max_pixels=100_000)
+    profile = resolve_profile(config(), backend)
+    assert (profile.name, profile.max_pixels) == ("qwen2-vl", 100_000)
+    adapter = {"data": [{"id": "base", "root": str(TINY)}, {"id": "served", "root": "/adapter", "parent": "base"}]}
+    assert connect(serve(lambda asked: "", adapter)).profile().name == "qwen2-vl"
+
+
+@pytest.mark.parametrize("card", [{}, {"root": "served"}, {"root": "/nowhere/here"}, {"root": 5}])
+def test_where_nothing_is_known_of_the_checkpoint_the_user_is_asked_for_a_profile(
+    serve: Any, connect: Any, config: Callable[..., RunConfig], card: dict[str, Any]
+) -> None:
+    backend = connect(serve(lambda asked: "", listed(**card)))
+    assert backend.profile() is None
+    with pytest.raises(UserError, match="no coordinate profile is known") as caught:
+        resolve_profile(config(model="openai/served"), backend)
+    assert "--profile qwen2-vl" in (caught.value.fix or "")
+    assert resolve_profile(config(profile="qwen3-vl"), backend).name == "qwen3-vl"
+
+
+def test_pixel_limits_need_a_profile_that_resizes_by_area(serve: Any, connect: Any, config: Any) -> None:
+    backend = connect(serve(lambda asked: ""), max_pixels=50_000)
+    assert resolve_profile(config(profile="qwen2.5-vl"), backend).max_pixels == 50_000
+    with pytest.raises(UserError, match="not resized by area"):
+        resolve_profile(config(profile="internvl"), backend)
+    with pytest.raises(UserError, match="is above max_pixels=50000"):
+        resolve_profile(config(profile="qwen3-vl"), backend)
+
+
+def test_a_name_that_the_server_does_not_list_is_said_and_asked_for(
+    serve: Any, connect: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(lambda asked: "text", {"data": [{"id": "serve-d"}, {"id": "else"}]})
+    with caplog.at_level(logging.WARNING):
+        assert asked_by(connect(server), server)["model"] == "served"
+    assert "does not list a model 'served'; did you mean 'serve-d'?" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "odd", [None, 5, "x", [], {}, {"data": None}, {"data": [None, 5, {"id": None}]}, {"data": {"id": "served"}}]
+)
+def test_any_list_of_models_can_be_read(odd: Any) -> None:
+    assert read_model_list(odd, "served").root is None
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("http://localhost:8000/v1", True),
+        ("http://127.0.0.1/v1", True),
+        ("http://[::1]:9/v1", True),
+        ("http://10.0.0.7:8000/v1", False),
+        ("https://api.openai.com/v1", False),
+    ],
+)
+def test_only_the_loopback_interface_is_this_machine(url: str, here: bool) -> None:
+    assert is_this_machine(url) is here

@@ -1,0 +1,137 @@
+"""What a server says about the model that it serves, and in which fields it departs from the plain OpenAI API.
+
+Only what a server says is used (``GET /models``), never what a name looks like. A server that lists nothing is asked in
+the plain API.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from vrft_bench.errors import BackendError, UserError
+from vrft_bench.harness.models.checkpoint import Checkpoint, find_checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one kind of server is asked.
+
+    ``neutral`` are the fields that set aside what a checkpoint's ``generation_config.json`` or the server itself adds
+    to sampling (penalties, top-k), since the run alone decides how text is drawn. ``keeps_special`` says that it is
+    told not to drop special tokens from answers: a checkpoint may have made special tokens of its thinking tags.
+    ``groups`` says that completion ``i`` of a request with ``n`` and ``seed`` is drawn with ``seed + i``, so that
+    asking together draws what asking one by one would. ``structured`` makes the fields that hold an answer to a
+    regular expression.
+    """
+
+    neutral: Mapping[str, Any] = field(default_factory=dict)
+    keeps_special: bool = False
+    groups: bool = False
+    structured: Callable[[str], Mapping[str, Any]] | None = None
+
+
+PLAIN = Dialect()
+
+DIALECTS: Mapping[str, Dialect] = {
+    "vllm": Dialect(
+        {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0},
+        keeps_special=True,
+        groups=True,
+        structured=lambda regex: {"structured_outputs": {"regex": regex}},
+    ),
+    "sglang": Dialect(
+        {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0},
+        keeps_special=True,
+        structured=lambda regex: {"regex": regex},
+    ),
+    "lmdeploy": Dialect(
+        {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0},
+        structured=lambda regex: {"response_format": {"type": "regex_schema", "regex_schema": regex}},
+    ),
+    "llamacpp": Dialect({"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}),
+}
+"""By ``owned_by`` of a model's card, which is where each of these servers names itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model as a server's list describes it.
+
+    ``root`` is what the server loaded (a folder of its own machine, or a hub id), ``base`` the same of the model that
+    an adapter was put on, ``owned_by`` the kind of server or the owner of the model, ``longest`` the most tokens that
+    question and answer may have together. ``names`` are all names that the server lists.
+    """
+
+    owned_by: str | None = None
+    root: str | None = None
+    base: str | None = None
+    longest: int | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def dialect(self) -> Dialect:
+        return DIALECTS.get(self.owned_by or "", PLAIN)
+
+    def identity(self, *, same_machine: bool) -> dict[str, Any]:
+        """What can be known of the weights: their content where the server reads a folder of this very machine."""
+        if same_machine and self.root is not None and (Path(self.root) / "config.json").is_file():
+            found = find_checkpoint(self.root).fingerprint
+            return {"files": found["files"], "owned_by": self.owned_by}
+        return {"root": self.root, "base": self.base, "owned_by": self.owned_by, "revision": "server"}
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        """The checkpoint behind the model, where this machine can find it: a folder, or an id that the hub knows."""
+        for source in (self.root, self.base, name):
+            if source is None or "/" not in source:
+                continue
+            try:
+                return find_checkpoint(source)
+            except (UserError, ImportError):  # not here, or no huggingface_hub to look it up with
+                continue
+        return None
+
+
+def read_model_list(listed: Any, name: str) -> ServedModel:
+    """What the answer to ``GET /models`` says about ``name``. Never raises: servers list many things in many ways."""
+    entries = listed.get("data") if isinstance(listed, Mapping) else listed
+    cards = [card for card in entries if isinstance(card, Mapping)] if isinstance(entries, Sequence) else []
+    by_name = {card["id"]: card for card in cards if isinstance(card.get("id"), str)}
+    card = by_name.get(name)
+    if card is None:
+        return ServedModel(names=tuple(by_name))
+    longest = card.get("max_model_len")
+    return ServedModel(
+        owned_by=_text(card.get("owned_by")),
+        root=_text(card.get("root")),
+        base=_text(by_name.get(_text(card.get("parent")) or "", {}).get("root")),
+        longest=longest if isinstance(longest, int) and longest > 0 else None,
+        names=tuple(by_name),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def refuse_long_answers(model: ServedModel, max_tokens: int) -> None:
+    """Raise :class:`BackendError` where ``max_tokens`` leave no room for a question."""
+    if model.longest is not None and max_tokens >= model.longest:
+        raise BackendError(
+            f"answers of --max-tokens {max_tokens} leave no room for a question: the server takes {model.longest} "
+            "tokens in all (its max_model_len)",
+            fix="give a smaller --max-tokens, or start the server with a larger --max-model-len",
+        )
+
+
+def is_this_machine(base_url: str) -> bool:
+    """Whether ``base_url`` names the loopback interface."""
+    host = urlsplit(base_url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
