@@ -2,12 +2,13 @@
 
     OMP_NUM_THREADS=2 python scripts/train_tiny_model.py --output vrft_bench/assets/tiny_qwen2_vl
 
-It is a weak but format-fluent base, meant to be improved by reinforcement, trained in two stages on the sample data's
+It is a weak but format-fluent base, meant to be improved by reinforcement, trained in three stages on the sample data's
 train split. First the vision encoder alone learns to say of each visual token which object it shows, in the words'
 own embeddings, and where that object ends. Then the whole model learns gold completions by next-token cross-entropy.
 Every stated confidence of 1 is replaced by a noisy one that is lower for smaller objects (so that sampled confidences
-vary), and a third of the detection questions are about a category that is not in the image. Nothing of any released
-model is used, neither weights nor tokenizer.
+vary), and a third of the detection questions are about a category that is not in the image. Last, it goes on with
+careless annotations: half of the boxes have an edge or two in a wrong place, as a pretraining corpus of the web has, so
+that what it samples is worse than what it knows. Nothing of any released model is used, neither weights nor tokenizer.
 
 Reproducible: seeds, data and steps are written to ``training.json`` beside the weights. With the same versions, machine
 and number of threads the loss curve repeats; another thread count sums floats in another order and gives a model that
@@ -25,7 +26,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ import transformers
 from tiny_tokenizer import build_tokenizer
 from torch.nn import functional
 from transformers import (
+    AutoTokenizer,
     GenerationConfig,
     PreTrainedTokenizerFast,
     Qwen2VLConfig,
@@ -47,7 +49,7 @@ from vrft_bench.harness.models.base import Request, Sampling
 from vrft_bench.harness.models.hf import HFBackend
 from vrft_bench.tasks import get_task
 from vrft_bench.tasks.base import BoxTarget, DataSpec, Sample, Task
-from vrft_bench.tasks.coordinates import Frame
+from vrft_bench.tasks.coordinates import Box, Frame
 from vrft_bench.tasks.data.sample_scenes import CELL, COLOURS, GRID, SHAPES
 from vrft_bench.tasks.detection import completion
 from vrft_bench.tasks.profiles import QWEN2_VL
@@ -56,6 +58,8 @@ DETECTION, GROUNDING = "detection", "lisa_grounding"
 CLASSIFICATION = ("classification", "flower102_fewshot", "pets37_fewshot", "fgvc_aircraft_fewshot", "cars196_fewshot")
 MIXTURE = {"detection": 0.6, "grounding": 0.25, "classification": 0.15}
 NEGATIVE_SHARE = 0.35
+CARELESS_SHARE = 0.5
+"""In stage three, this share of the boxes is moved or resized by one cell along one axis."""
 CONFIDENCE_WEIGHT = 0.1
 """In the loss, a token of a stated confidence counts so much, since it is mostly noise; every other token counts 1."""
 
@@ -160,10 +164,24 @@ def prompt_of(question: Question) -> str:
     return question.task.prompt(question.sample, QWEN2_VL)
 
 
-def gold_of(question: Question, rng: random.Random | None = None) -> str:
+def careless(box: Box, rng: random.Random) -> Box:
+    """``box`` with one or both of its edges along one axis a cell off, inside the image and with area."""
+    axis = rng.randrange(2)
+    low, high = round(box[axis] / CELL), round(box[axis + 2] / CELL)
+    moves = [(low + a, high + b) for a, b in ((-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (1, 1))]
+    moved = list(box)
+    inside = [move for move in moves if 0 <= move[0] < move[1] <= GRID]
+    moved[axis], moved[axis + 2] = (float(CELL * edge) for edge in rng.choice(inside))
+    return moved[0], moved[1], moved[2], moved[3]
+
+
+def gold_of(question: Question, rng: random.Random | None = None, careless_share: float = 0.0) -> str:
     """The gold completion; with ``rng``, boxes get a confidence that is lower for smaller objects, plus noise."""
     sample = question.sample
     frame = Frame(QWEN2_VL, sample.image.width, sample.image.height)
+    if rng is not None and isinstance(sample.target, BoxTarget) and careless_share:
+        boxes = tuple(careless(box, rng) if rng.random() < careless_share else box for box in sample.target.boxes)
+        sample = replace(sample, target=replace(sample.target, boxes=boxes))
     if rng is None or not isinstance(sample.target, BoxTarget):
         return question.task.gold(sample, frame)
     confidences = []
@@ -176,14 +194,15 @@ def gold_of(question: Question, rng: random.Random | None = None) -> str:
 class Encoder:
     """Turns questions into training batches: prompts masked out of the loss, image tokens in place."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> None:
-        self.tokenizer, self.corpus = tokenizer, corpus
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, careless_share: float = 0.0) -> None:
+        self.tokenizer, self.corpus, self.careless_share = tokenizer, corpus, careless_share
         self.image_token = tokenizer.convert_tokens_to_ids("<|image_pad|>")
         self._prompts: dict[tuple[str, str], list[int]] = {}
 
     def batch(self, questions: Sequence[Question], rng: random.Random) -> dict[str, torch.Tensor]:
         prompts = [self._prompt(question) for question in questions]
-        answers = [self.tokenizer(gold_of(question, rng) + "<|im_end|>")["input_ids"] for question in questions]
+        golds = [gold_of(question, rng, self.careless_share) + "<|im_end|>" for question in questions]
+        answers = [self.tokenizer(gold)["input_ids"] for gold in golds]
         longest = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True))
         ids = torch.full((len(questions), longest), self.tokenizer.pad_token_id)
         labels = torch.full_like(ids, -100)
@@ -294,7 +313,7 @@ def align_vision(
 def train(
     model: Qwen2VLForConditionalGeneration, encoder: Encoder, *, steps: int, batch_size: int, rate: float, seed: int
 ) -> float:
-    """Stage two: AdamW with warm-up and a cosine to zero. Returns the mean loss of the last 50 steps."""
+    """Stages two and three: AdamW with warm-up and a cosine to zero. Returns the mean loss of the last 50 steps."""
     rng = random.Random(seed)
     warmup = 50
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -326,7 +345,12 @@ def train(
 def save(
     model: Qwen2VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, folder: Path
 ) -> None:
-    """A checkpoint folder as ``save_pretrained`` writes it, in bfloat16, with every file that loading it needs."""
+    """A checkpoint folder as ``save_pretrained`` writes it, in bfloat16, with every file that loading it needs.
+
+    What is in the folder is replaced.
+    """
+    if folder.exists():
+        shutil.rmtree(folder)
     model = model.to(torch.bfloat16).eval()
     model.config.use_cache = True
     token = tokenizer.convert_tokens_to_ids
@@ -379,6 +403,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000, help="steps of stage two")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--careless-steps", type=int, default=250, help="steps of stage three")
+    parser.add_argument("--careless-rate", type=float, default=2e-4, help="its peak learning rate")
+    parser.add_argument("--from-stage-two", type=Path, help="a checkpoint to begin stage three with, for a quick trial")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evaluate", type=int, default=400, help="val questions per family to report on afterwards")
     parser.add_argument("--most-images", type=int, help="read no more images than this per family (for a quick trial)")
@@ -387,10 +414,41 @@ def main() -> None:
     torch.manual_seed(options.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     corpus = Corpus(options.most_images)
+    print(f"{len(corpus.pixels)} images", flush=True)
+    if options.from_stage_two is None:
+        first_stages(corpus, options)
+    # What has been saved is read back, so that stage three begins with the same weights however it is started.
+    base = options.from_stage_two or options.output
+    record = json.loads((base / "training.json").read_text(encoding="utf-8"))
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = Qwen2VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
+    loss = train(
+        model,
+        Encoder(tokenizer, corpus, CARELESS_SHARE),
+        steps=options.careless_steps,
+        batch_size=options.batch_size,
+        rate=options.careless_rate,
+        seed=options.seed + 1,
+    )
+    save(model, tokenizer, corpus, options.output)
+    record |= {
+        "careless_share": CARELESS_SHARE,
+        "careless_steps": options.careless_steps,
+        "careless_peak_learning_rate": options.careless_rate,
+        "careless_threads": torch.get_num_threads(),
+        "final_careless_loss": round(loss, 4),
+        "validation": evaluate(options.output, options.evaluate) if options.evaluate else {},
+    }
+    write_record(options.output, record)
+    print(json.dumps(record["validation"], indent=2))
+
+
+def first_stages(corpus: Corpus, options: argparse.Namespace) -> None:
+    """Stages one and two, and the checkpoint and record that they leave in the output folder."""
     tokenizer = build_tokenizer(corpus.texts())
     model = build_model(tokenizer)
     parameters = sum(weight.numel() for weight in model.parameters())
-    print(f"{len(corpus.pixels)} images, {len(tokenizer)} tokens, {parameters / 1e6:.2f} M parameters", flush=True)
+    print(f"{len(tokenizer)} tokens, {parameters / 1e6:.2f} M parameters", flush=True)
     vision_loss = align_vision(
         model,
         tokenizer,
@@ -408,8 +466,6 @@ def main() -> None:
         rate=options.rate,
         seed=options.seed,
     )
-    if options.output.exists():
-        shutil.rmtree(options.output)
     save(model, tokenizer, corpus, options.output)
     record = {
         "script": "scripts/train_tiny_model.py",
@@ -427,7 +483,6 @@ def main() -> None:
         "parameters": parameters,
         "final_vision_loss": round(vision_loss, 4),
         "final_loss": round(loss, 4),
-        "validation": evaluate(options.output, options.evaluate) if options.evaluate else {},
         "versions": {
             "python": ".".join(map(str, sys.version_info[:3])),
             "torch": torch.__version__,
@@ -435,8 +490,11 @@ def main() -> None:
             "tokenizers": tokenizers.__version__,
         },
     }
-    (options.output / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(record["validation"], indent=2))
+    write_record(options.output, record)
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ ALLOWED = {
     "trainers": {"trainers", "harness", "tasks", "registry", "errors"},
     "leaderboards": {"leaderboards", "harness", "tasks", "registry", "errors"},
 }
-HEAVY = {"torch", "transformers", "vllm", "trl", "accelerate", "peft", "torchvision"}
+HEAVY = {"torch", "transformers", "vllm", "trl", "accelerate", "peft", "torchvision", "ray"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -55,6 +55,7 @@ def test_every_task_model_and_profile_in_an_example_is_registered(page: Path) ->
     for flag, names in (("--task", {*TASKS.names(), *TASK_GROUPS}), ("--profile", set(PROFILES.names()))):
         for given in re.findall(rf"{flag} ([a-z0-9_.,-]+[a-z0-9])", text):
             own = set(re.findall(r'register\("([^"]+)"', text))
+            own |= set(re.findall(r"vrft-bench new (?:model|task) ([a-z0-9_]+)", text))
             assert set(given.split(",")) <= names | own, f"{page.name}: {flag} {given}"
     for backend in re.findall(r"--model ([a-z]+)/", text):
         assert backend in MODELS, f"{page.name}: --model {backend}/"
@@ -64,6 +65,35 @@ def test_every_task_is_documented() -> None:
     text = "".join(page.read_text() for page in PAGES)
     for name in TASKS.names():
         assert f"`{name}`" in text, name
+
+
+def test_the_model_of_the_models_page_works(tmp_path: Path, sample_cache: Path) -> None:
+    """Begun as the page says, replaced by its code, tested, run and examined by its commands, with its verdict."""
+    page = (ROOT / "docs" / "models.md").read_text()
+    (code,) = re.findall(r"^```python\n(# my_model\.py\n.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (promised,) = re.findall(r"^```text\n(verdict: .*?)\n```", page, re.MULTILINE | re.DOTALL)
+    (entry_point,) = re.findall(r"^```toml\n(.*?)\n```", page, re.MULTILINE | re.DOTALL)
+    shell = [
+        line
+        for block in re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    ]
+    main = [sys.executable, "-c", "from vrft_bench.harness.cli.app import main; main()"]
+
+    def call(line: str) -> str:
+        program, *argv = shlex.split(line)
+        start = main if program == "vrft-bench" else [sys.executable]
+        done = subprocess.run([*start, *argv], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    begun = call(next(line for line in examples(ROOT / "docs" / "models.md") if " new " in line))
+    assert entry_point.splitlines() == [line.strip() for line in begun.splitlines()[-2:]]
+    (tmp_path / "my_model.py").write_text(code)
+    assert [line.split()[0] for line in shell] == ["python", "vrft-bench", "vrft-bench"]
+    assert "3 passed" in call(shell[0])
+    assert "answers: 100 (repaired 0.0%, unparsable 0.0%" in call(shell[1])
+    assert call(shell[2]).splitlines()[-1] == promised
 
 
 def test_the_plugin_of_the_plugins_page_works(tmp_path: Path, sample_cache: Path) -> None:

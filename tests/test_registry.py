@@ -51,6 +51,20 @@ def test_an_unknown_name_is_told_with_the_nearest(registry: Registry[object]) ->
     assert "choose one of: one, lvis_fewshot" in str(error.value)
 
 
+def test_a_file_that_registers_itself_may_be_packaged_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its entry point imports it, and importing it registers the name once more."""
+    registry: Registry[object] = Registry("thing", "vrft_bench.tests", {})
+    code = "import builtins\nclass Two: pass\nbuiltins.own_registry.register('two', Two)\nclass Other: pass\n"
+    install(tmp_path, "both", {"two": "both_code:Two"}, code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("builtins.own_registry", registry, raising=False)
+    two = registry.get("two")
+    assert two is sys.modules["both_code"].Two
+    assert [(entry.name, entry.source) for entry in registry] == [("two", "package both")]
+    with pytest.raises(UserError, match="'two' is claimed twice"):
+        registry.register("two", sys.modules["both_code"].Other)
+
+
 def test_entry_points_add_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: Registry[object]) -> None:
     install(tmp_path, "plugged", {"two": "plugged_code:value"}, "value = 22")
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -63,11 +63,14 @@ class Registry(Generic[T]):
     def register(self, name: str, target: str | T, *, source: str | None = None, summary: str = "") -> None:
         """Add ``name``. ``target`` is the object itself or a ``module:attribute`` string, imported on first use.
 
-        Raises :class:`UserError` when another source already claims the name.
+        A file that registers what an entry point names too, so that it serves as a package and with ``--include``, adds
+        nothing. Raises :class:`UserError` when another source already claims the name.
         """
         self._read_plugins()
         entry = Entry(name, target, source or _caller_source(target), summary)
         old = self._entries.get(name)
+        if old is not None and _is_loaded_as(old.target, target):
+            return
         if old is not None and (old.source, old.target) != (entry.source, entry.target):
             raise self._clash_error(name, [old, entry])
         self._entries[name] = entry
@@ -157,6 +160,14 @@ def _target_name(target: str | object) -> str:
     return target if isinstance(target, str) else f"{type(target).__name__} object"
 
 
+def _is_loaded_as(entry_point: object, target: object) -> bool:
+    """Whether ``entry_point`` (``module:attribute``) names ``target``, whose module is loaded or just being loaded."""
+    if not isinstance(entry_point, str):
+        return False
+    module, _, attribute = entry_point.partition(":")
+    return getattr(sys.modules.get(module), attribute, None) is target
+
+
 def _caller_source(target: object) -> str:
     module = getattr(target, "__module__", None) or type(target).__module__
     return f"module {module}"
@@ -179,18 +190,20 @@ def _resolve(target: Any) -> Any:
     return value
 
 
-def include(path: str | Path) -> None:
+def include(path: str | Path, *, copy: Path | None = None) -> None:
     """Run a local plugin file, which registers what it defines (``--include my_tasks.py``).
 
-    The same file is run once per process. Raises :class:`UserError` when the file is missing or fails.
+    The same file is run once per process. ``copy`` is run in its place where it lies on another machine: as the module
+    of ``path``, so that what it defines can be sent between the two. Raises :class:`UserError` when the file is missing
+    or fails.
     """
     file = Path(path).expanduser().resolve()
-    if not file.is_file():
+    if not (copy or file).is_file():
         raise UserError(f"--include {str(path)!r}: no such file", fix="give the path of a Python file")
     name = f"vrft_bench_include_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return
-    spec = importlib.util.spec_from_file_location(name, file)
+    spec = importlib.util.spec_from_file_location(name, copy or file)
     if spec is None or spec.loader is None:
         raise UserError(f"--include {str(path)!r}: not a Python file", fix="give the path of a file that ends in .py")
     module = importlib.util.module_from_spec(spec)
@@ -255,6 +268,14 @@ MODELS: Registry[Callable[..., Any]] = Registry(
         "hf": BuiltIn(
             "vrft_bench.harness.models.hf:HFBackend", "hf/PATH_OR_ID: a transformers checkpoint, CPU or CUDA"
         ),
+        "vllm": BuiltIn(
+            "vrft_bench.harness.models.vllm:vllm_backend",
+            "vllm/PATH_OR_ID: a vLLM engine in this process, or a server of its own (--spawn)",
+        ),
+        "openai": BuiltIn(
+            "vrft_bench.harness.models.openai:OpenAIBackend",
+            "openai/NAME: any OpenAI-compatible server, named by --base-url",
+        ),
         "mock": BuiltIn(
             "vrft_bench.harness.models.mock:mock_backend",
             "mock/gold, mock/noisy, mock/constant:TEXT, mock/replay:RUN: no model at all",
@@ -278,4 +299,18 @@ PROFILES: Registry[Any] = Registry(
     },
 )
 
-TRAINERS: Registry[Any] = Registry("trainer", "vrft_bench.trainers", {})
+TRAINERS: Registry[Any] = Registry(
+    "trainer",
+    "vrft_bench.trainers",
+    {
+        "grpo": BuiltIn("vrft_bench.trainers.grpo:GRPO", "GRPO on TRL, rewarded by the task's own score"),
+        "sft": BuiltIn("vrft_bench.trainers.sft:SFT", "supervised fine-tuning on TRL, on gold completions"),
+    },
+)
+
+VERBS: dict[str, str] = {
+    "train": "vrft_bench.trainers.cli.train:train",
+    "probe": "vrft_bench.trainers.cli.probe:probe",
+    "watch": "vrft_bench.trainers.cli.watch:watch",
+}
+"""Verbs of the houses above the harness, as ``module:function``: the command line may not import what uses it."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import struct
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from vrft_bench.harness.images import ImageCache, ImageError, load_image
+from vrft_bench.harness import images
+from vrft_bench.harness.images import EncodedImage, ImageCache, ImageError, encode_image, load_image
 from vrft_bench.tasks.base import ImageRef
 
 
@@ -188,3 +192,133 @@ def test_one_image_larger_than_the_cache_still_loads() -> None:
     cache = ImageCache(max_bytes=10)
     ref = ImageRef(6, 4, data=encoded())
     assert cache.load(ref) is cache.load(ref)
+
+
+def sent(encoded: EncodedImage) -> tuple[str, Image.Image]:
+    """Media type and image of a ``data:`` URL, as a server reads it."""
+    head, _, body = encoded.data_url.decode("ascii").partition(";base64,")
+    image = Image.open(io.BytesIO(base64.b64decode(body, validate=True)))
+    image.load()
+    return head.removeprefix("data:"), image
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_png_or_jpeg_that_needs_no_change_is_sent_as_the_very_file(kind: str, mode: str) -> None:
+    ref = ImageRef(6, 4, data=encoded(kind=kind, mode=mode))
+    for size in (None, (6, 4)):
+        found = encode_image(ref, size, "jpeg")
+        assert found.as_stored
+        assert found.data_url == b"data:image/%s;base64,%s" % (kind.lower().encode(), base64.b64encode(ref.data or b""))
+        assert (found.width, found.height, found.sha256) == (6, 4, hashlib.sha256(ref.data or b"").hexdigest())
+
+
+def exif(orientation: int) -> Image.Exif:
+    made = Image.Exif()
+    made[0x0112] = orientation
+    return made
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        written(Image.new("RGB", (6, 4), (200, 10, 10)), "WEBP", lossless=True),
+        written(Image.new("RGB", (6, 4), (200, 10, 10)), "BMP"),
+        written(Image.new("RGB", (6, 4), (200, 10, 10)), "TIFF"),
+        written(Image.new("RGBA", (6, 4), (200, 10, 10, 255)), "PNG"),
+        written(Image.new("RGBA", (6, 4), (200, 10, 10, 90)), "PNG"),
+        written(Image.fromarray(RAMP), "PNG"),
+        written(Image.new("CMYK", (6, 4), (9, 99, 99, 9)), "JPEG"),
+        written(Image.new("RGB", (6, 4), (200, 10, 10)), "JPEG", exif=exif(6)),
+        written(Image.new("RGB", (6, 4), (200, 10, 10)), "PNG", exif=exif(3)),
+    ],
+    ids=["webp", "bmp", "tiff", "alpha", "see-through", "16 bits", "cmyk", "turned jpeg", "turned png"],
+)
+def test_what_servers_may_read_differently_is_sent_as_the_pixels_that_a_model_here_would_see(ref: ImageRef) -> None:
+    found = encode_image(ref)
+    media_type, image = sent(found)
+    assert (media_type, image.mode, found.as_stored) == ("image/png", "RGB", False)
+    assert image.tobytes() == load_image(ref).image.tobytes()
+    assert 0x0112 not in image.getexif()
+    assert found.sha256 == hashlib.sha256(ref.data or b"").hexdigest()
+
+
+def test_an_exif_block_that_turns_nothing_is_left_alone() -> None:
+    assert encode_image(written(Image.new("RGB", (6, 4)), "JPEG", exif=exif(1))).as_stored
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_a_resized_image_has_the_size_that_was_asked_for_and_is_written_in_the_format_asked_for(kind: str) -> None:
+    ref = written(Image.fromarray(np.tile(np.arange(80, dtype=np.uint8)[None, :, None] * 3, (60, 1, 3))), "JPEG")
+    found = encode_image(ref, (28, 56), kind)  # type: ignore[arg-type]
+    media_type, image = sent(found)
+    assert (media_type, image.size, image.mode) == (f"image/{kind}", (28, 56), "RGB")
+    assert (found.width, found.height, found.as_stored) == (28, 56, False)
+    wanted = load_image(ref).image.resize((28, 56), Image.Resampling.BICUBIC)
+    worst = np.abs(np.asarray(image).astype(int) - np.asarray(wanted)).max()
+    assert worst == 0 if kind == "png" else worst <= 4
+
+
+def test_a_colour_profile_does_not_come_along_with_written_pixels() -> None:
+    ref = written(Image.new("RGB", (6, 4), (200, 10, 10)), "TIFF", icc_profile=b"x" * 200)
+    assert "icc_profile" not in sent(encode_image(ref))[1].info
+
+
+@pytest.mark.parametrize("data", [b"", encoded()[:40], encoded(60, 60, kind="JPEG")[:-200]])
+def test_what_is_not_a_whole_image_is_not_sent(data: bytes) -> None:
+    with pytest.raises(ImageError, match="not a readable image"):
+        encode_image(ImageRef(60, 60, data=data) if data[:2] == b"\xff\xd8" else ImageRef(6, 4, data=data))
+
+
+def test_the_cache_keeps_encodings_by_size_and_format_and_counts_the_work() -> None:
+    ref, cache = ImageRef(6, 4, data=encoded()), ImageCache()
+    stored = cache.encode(ref)
+    assert cache.encode(ref) is cache.held_encoding(ref, None, "png") is stored
+    assert (cache.decoded, cache.resized, cache.encoded) == (1, 0, 1)
+    assert cache.held_encoding(ref, (3, 2), "png") is None
+    small = cache.encode(ref, (3, 2))
+    assert cache.encode(ref, (3, 2), "jpeg") is not small
+    assert (cache.decoded, cache.resized, cache.encoded) == (3, 2, 3)
+    cache.load(ref)
+    cache.load(ref)
+    assert (cache.decoded, cache.resized, cache.encoded) == (4, 2, 3)
+
+
+def test_the_cache_is_bounded_by_what_its_encodings_weigh() -> None:
+    refs = [ImageRef(40, 40, data=encoded(40, 40, kind="BMP") + bytes([n])) for n in range(9)]
+    weight = len(refs[0].data or b"") + len(encode_image(refs[0]).data_url)
+    cache = ImageCache(max_bytes=3 * weight + 10)
+    for ref in refs:
+        cache.encode(ref)
+    assert len(cache) == 3
+    assert [cache.held_encoding(ref, None, "png") is not None for ref in refs] == [False] * 6 + [True] * 3
+
+
+def test_threads_that_want_one_image_share_the_work_and_its_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on, calls = threading.Event(), threading.Event(), []
+    real = images.encode_image
+
+    def slow(ref: ImageRef, *more: object) -> EncodedImage:
+        calls.append(ref)
+        begun.set()
+        go_on.wait(30)
+        return real(ref, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(images, "encode_image", slow)
+    good, broken, cache = ImageRef(6, 4, data=encoded()), ImageRef(6, 4, data=b"broken"), ImageCache()
+    with ThreadPoolExecutor(8) as pool:
+        for ref, calls_until_now in ((good, 1), (broken, 2)):
+            begun.clear()
+            go_on.clear()
+            first = pool.submit(cache.encode, ref)
+            assert begun.wait(30)
+            others = [pool.submit(cache.encode, ref) for _ in range(7)]
+            go_on.set()
+            if ref is good:
+                assert {id(work.result()) for work in others} == {id(first.result())}
+                assert len(calls) == calls_until_now
+            else:
+                assert all(isinstance(work.exception(), ImageError) for work in (first, *others))
+    assert (cache.decoded, cache.encoded, len(cache)) == (1, 1, 1)
+    with pytest.raises(ImageError):
+        cache.encode(broken)

@@ -10,7 +10,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -20,9 +20,13 @@ from vrft_bench.tasks.base import DataSpec, ProtocolName
 
 _ALIASES = {"tasks": "task", "n": "samples"}
 _LISTS = ("task", "categories", "sample_id", "include")
-_PATHS = ("data", "annotations", "images", "output_dir")
+_PATHS = ("data", "annotations", "images", "output_dir", "cache")
+_BACKEND_FIELDS = ("base_url", "max_concurrent", "tp", "dp", "spawn", "structured")
+"""Fields that are arguments of the backend under names of their own."""
+_CLUSTER_FIELDS = ("address", "replicas", "gpus_per_replica")
+"""Fields that only the Ray executor reads."""
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
-_TEXTS = ("model", "profile", "split", "ask", *_PATHS)
+_TEXTS = ("model", "profile", "split", "ask", "base_url", "address", *_PATHS)
 
 
 class RunConfig(BaseModel):
@@ -33,6 +37,27 @@ class RunConfig(BaseModel):
     task: list[str] = Field(default=[], description="Tasks to run: names, globs or groups.")
     model: str = Field(default="hf/tiny", description="The model as backend/name, e.g. hf/PATH, mock/gold.")
     model_args: dict[str, Any] = Field(default={}, description="Arguments of the backend, e.g. batch_size=8.")
+    base_url: str | None = Field(
+        default=None, description="Address of an OpenAI-compatible server: http://host:8000/v1."
+    )
+    max_concurrent: int | None = Field(
+        default=None, strict=True, ge=1, description="Most requests in flight at once, for backends that ask a server."
+    )
+    tp: int | None = Field(default=None, strict=True, ge=1, description="Tensor-parallel size of a vLLM engine.")
+    dp: int | None = Field(default=None, strict=True, ge=1, description="Data-parallel replicas of a vLLM engine.")
+    spawn: bool = Field(default=False, strict=True, description="Start a vLLM server for vllm/MODEL and ask it.")
+    structured: bool = Field(
+        default=False, strict=True, description="Let the engine write nothing but the task's answer format."
+    )
+    executor: Literal["local", "ray"] = Field(
+        default="local", description="Where the model runs: local (this process) or ray (a replica per actor)."
+    )
+    address: str | None = Field(default=None, description="Ray cluster to join: auto or ray://HOST:PORT.")
+    replicas: int = Field(default=1, strict=True, ge=1, description="Replicas of the model on the Ray cluster.")
+    gpus_per_replica: float = Field(default=0.0, ge=0.0, description="GPUs that Ray gives to each replica.")
+    cache: Path | None = Field(
+        default=None, description="Folder of answers kept across runs; by default nothing is kept."
+    )
     profile: str | None = Field(
         default=None, description="Coordinate profile; by default the one that the checkpoint's config selects."
     )
@@ -125,6 +150,42 @@ class RunConfig(BaseModel):
         """The part that says which data the run is about."""
         split = "train" if self.split is None and self.shots is not None else self.split
         return DataSpec(self.data, split, tuple(self.categories), self.ask, self.annotations, self.images)
+
+    def backend_args(self) -> dict[str, Any]:
+        """``model_args`` with the fields that stand for one. Raises :class:`UserError` where both are given."""
+        args = dict(self.model_args)
+        for name in _BACKEND_FIELDS:
+            value = getattr(self, name)
+            if value is None or value is False:
+                continue
+            if name in args:
+                flag = name.replace("_", "-")
+                raise UserError(f"{name} is given twice: by --{flag} and by --model-args", fix="leave out one of them")
+            args[name] = value
+        return args
+
+    def check_executor(self) -> None:
+        """Raises :class:`UserError` where what is said about a Ray cluster does not go together."""
+        idle = [name for name in _CLUSTER_FIELDS if getattr(self, name) != RunConfig.model_fields[name].default]
+        if self.executor == "local" and idle:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+            raise UserError(f"{flags}: the model runs in this process", fix="add --executor ray, or leave it out")
+        if self.address is not None and self.address != "auto" and not self.address.startswith("ray://"):
+            raise UserError(
+                f"--address {self.address!r} is neither auto nor ray://HOST:PORT",
+                fix="write auto on a machine of the cluster, ray://HOST:10001 on any other",
+            )
+        if self.gpus_per_replica > 1.0 and not self.gpus_per_replica.is_integer():
+            raise UserError(
+                f"--gpus-per-replica {self.gpus_per_replica:g}: one GPU can be shared, more than one cannot",
+                fix="write 0.5, 1, 2, ...",
+            )
+        engine = (self.tp or 1) * (self.dp or 1)
+        if self.executor == "ray" and engine > max(self.gpus_per_replica, 1.0):
+            raise UserError(
+                f"an engine over {engine} GPUs does not fit --gpus-per-replica {self.gpus_per_replica:g}",
+                fix=f"say --gpus-per-replica {engine}",
+            )
 
     def sampling(self) -> Sampling:
         """The part that says how completions are drawn."""

@@ -17,7 +17,7 @@ from types import FrameType
 from vrft_bench.errors import BackendError, PartialRunError, RunInterrupted, UserError
 from vrft_bench.harness.config import RunConfig
 from vrft_bench.harness.identity import fingerprint
-from vrft_bench.harness.models.base import Backend, Completion, Request
+from vrft_bench.harness.models.base import Backend, Completion, GivesCached, Request
 from vrft_bench.harness.plan import RunPlan, make_plan, resolve_profile
 from vrft_bench.harness.progress import Progress, SilentProgress
 from vrft_bench.harness.records import Key
@@ -86,6 +86,7 @@ class _Run:
         self._scorer = Scorer(plan)
         self._answered: Container[Key] = ()
         self._done = 0
+        self._cached: int | None = None
         self._in_flight: dict[Key, Sample] = {}
         self._reasons = _Reasons()
 
@@ -99,6 +100,8 @@ class _Run:
             self._progress.begin(self._plan.task.name, self._plan.completions, self._done)
             self._ask()
             self._progress.end()
+            if self._cached is not None:
+                self._progress.note(f"from the cache {self._plan.config.cache}: {self._cached:,} answers")
             report, answers = self._scorer.finish(self._plan.unasked())
             result = RunResult(store.folder, store.manifest, report, answers)
             store.write_metrics(result.to_json())
@@ -140,8 +143,12 @@ class _Run:
 
     def _ask(self) -> None:
         completions = self._backend.generate(self._requests())
-        with contextlib.closing(completions) if isinstance(completions, Generator) else contextlib.nullcontext():
-            self._receive(completions)
+        try:
+            with contextlib.closing(completions) if isinstance(completions, Generator) else contextlib.nullcontext():
+                self._receive(completions)
+        finally:
+            if isinstance(self._backend, GivesCached):
+                self._cached = self._backend.cached
         for (_, n), sample in list(self._in_flight.items()):
             self._fail(sample, n, "the backend gave no answer")
 
@@ -179,6 +186,8 @@ class _Run:
             )
 
     def _set_status(self, status: RunStatus) -> None:
+        if self._cached is not None:
+            self._store.manifest.sessions[-1].cached = self._cached
         self._store.update(status=status, finished=self._done, failed=self._scorer.tally.failures)
 
     def _stop(self, status: RunStatus) -> None:

@@ -43,10 +43,11 @@ _PACKAGES = ("numpy", "pillow", "pycocotools", "torch", "transformers", "vllm")
 
 
 class Session(BaseModel):
-    """One process that worked on a run."""
+    """One process that worked on a run. ``cached`` of its answers came from ``--cache``, where one was given."""
 
     started: str
     versions: dict[str, str]
+    cached: int | None = None
 
 
 class Manifest(BaseModel):
@@ -103,7 +104,7 @@ class RunStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = _lock(folder)
+        self._lock = lock_folder(folder)
         try:
             self.manifest = read_manifest(folder)  # only now: who held the lock before may have finished the run
             self._writer = RecordWriter(folder / SAMPLES)
@@ -336,7 +337,7 @@ def _make_folder(folder: Path) -> Path:
     raise UserError(f"{folder} and 998 more names are in use", fix="choose another place with --output-dir")
 
 
-def _lock(folder: Path) -> int:
+def lock_folder(folder: Path) -> int:
     """A descriptor that holds the folder's lock; the kernel frees it when the process dies, however that happens."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -133,6 +133,17 @@ def test_an_image_outside_the_mapped_folder_ends_the_run(server: Any, connect: A
         list(backend.generate([about(outside)]))
 
 
+@pytest.mark.parametrize("side", [250, 300, 900])
+def test_images_of_any_size_arrive_whole(server: Any, connect: Any, side: int) -> None:
+    """Below and above the size from which a body is sent in parts."""
+    stream = io.BytesIO()
+    Image.effect_noise((side, side), 90).save(stream, "PNG")
+    completion, asked = send(connect, server, about(ImageRef(side, side, data=stream.getvalue())))
+    assert completion.error is None
+    assert asked.image == stream.getvalue()
+    assert int(asked.headers["Content-Length"]) > len(asked.url)
+
+
 def test_jpeg_is_written_where_it_is_asked_for(server: Any, connect: Any, tmp_path: Path) -> None:
     _, asked = send(connect, server, about(photo(tmp_path, "b.bmp")), image_format="jpeg")
     assert asked.url.startswith("data:image/jpeg;base64,")

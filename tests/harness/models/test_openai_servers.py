@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from importlib.resources import files
@@ -18,6 +19,7 @@ from vrft_bench.harness.config import RunConfig
 from vrft_bench.harness.models.openai import OpenAIBackend
 from vrft_bench.harness.models.openai_servers import is_this_machine, read_model_list
 from vrft_bench.harness.plan import resolve_profile
+from vrft_bench.tasks.profiles import ABS_ORIGINAL
 
 TINY = Path(str(files("vrft_bench") / "assets" / "tiny_qwen2_vl"))
 
@@ -139,6 +141,39 @@ def test_a_name_that_the_server_does_not_list_is_said_and_asked_for(
     with caplog.at_level(logging.WARNING):
         assert asked_by(connect(server), server)["model"] == "served"
     assert "does not list a model 'served'; did you mean 'serve-d'?" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("owner", "regex_in"),
+    [
+        ("vllm", lambda body: body["structured_outputs"]["regex"]),
+        ("sglang", lambda body: body["regex"]),
+        ("lmdeploy", lambda body: body["response_format"]["regex_schema"]),
+    ],
+)
+def test_a_server_that_can_is_held_to_the_answer_format(
+    serve: Any, connect: Any, owner: str, regex_in: Callable[[Any], str]
+) -> None:
+    task = Pictures(size=6)
+    server = serve(task.truth(), listed(owned_by=owner))
+    backend = connect(server, structured=True)
+    completions = list(backend.generate(task.requests(profile=ABS_ORIGINAL)))
+    pattern = re.compile(regex_in(server.asked[0].body))
+    assert len(completions) == 6
+    assert all(pattern.fullmatch(completion.text) for completion in completions)
+    assert not pattern.fullmatch("a dog")
+    begun = connect(server, structured=True, think_begun=True)
+    list(begun.generate(task.requests()))
+    assert re.fullmatch(regex_in(server.asked[-1].body), completions[0].text.removeprefix("<think>"))
+    assert backend.identity() != connect(server).identity()
+
+
+def test_a_server_that_is_not_known_to_hold_to_a_format_is_not_asked_to(serve: Any, connect: Any) -> None:
+    server = serve(lambda asked: "text", listed(owned_by="llamacpp"))
+    with pytest.raises(UserError, match="--structured on") as caught:
+        asked_by(connect(server, structured=True), server)
+    assert "vllm, sglang, lmdeploy" in (caught.value.fix or "")
+    assert server.asked == []
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Annotated, Never
 
@@ -9,8 +10,9 @@ import typer
 
 from vrft_bench import __version__
 from vrft_bench.errors import ExitCode, UserError
-from vrft_bench.harness.cli import audit, data, diagnose, ls, run, score, show, validate
+from vrft_bench.harness.cli import audit, data, diagnose, doctor, ls, new, run, score, show, validate
 from vrft_bench.harness.cli.printing import stderr
+from vrft_bench.registry import VERBS
 
 app = typer.Typer(
     name="vrft-bench",
@@ -27,7 +29,12 @@ app.command("show")(show.show)
 app.command("validate")(validate.validate)
 app.command("audit")(audit.audit)
 app.command("diagnose")(diagnose.diagnose)
+app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
+app.add_typer(new.app, name="new")
+for _verb, _target in VERBS.items():
+    _module, _, _function = _target.partition(":")
+    app.command(_verb)(getattr(importlib.import_module(_module), _function))
 
 _APP_FLAGS = {"-h", "--help", "--version", "--install-completion", "--show-completion"}
 

@@ -12,10 +12,17 @@ if TYPE_CHECKING:
     from vrft_bench.harness.config import RunConfig
 
 Data = Annotated[str | None, typer.Option(metavar="DIR", help=HELP_DATA)]
-Split = Annotated[str | None, typer.Option(help="Split of the data, such as val or train.")]
+Split = Annotated[
+    str | None, typer.Option(help="Split of the data, such as val or train; virft: Visual-RFT's own training set.")
+]
 Categories = Annotated[str | None, typer.Option(help="Only these categories, comma-separated.")]
 Ask = Annotated[str | None, typer.Option(help="Which categories to ask of an image: present, all, or file:MAP.json.")]
-Annotations = Annotated[str | None, typer.Option(metavar="FILE", help="Your own COCO- or LVIS-format annotations.")]
+Annotations = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Your own annotations, in COCO's or LVIS's format, or rows of image, problem, solution."
+    ),
+]
 Images = Annotated[str | None, typer.Option(metavar="DIR", help="The image folder of your own data.")]
 Include = Annotated[
     list[str] | None, typer.Option("--include", help="A Python file that registers tasks, models or profiles.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +30,27 @@ def run(
     model: Annotated[str | None, typer.Option("--model", "-m", help=HELP_MODEL + " Default: hf/tiny.")] = None,
     model_args: Annotated[
         list[str] | None, typer.Option("--model-args", "-M", help="k=v for the backend; commas or repeats for more.")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", metavar="URL", help="OpenAI-compatible server, http://host:8000/v1.")
+    ] = None,
+    max_concurrent: Annotated[
+        int | None, typer.Option("--max-concurrent", help="Most requests in flight, for backends that ask a server.")
+    ] = None,
+    tp: Annotated[int | None, typer.Option(help="vLLM: GPUs that one engine is spread over.")] = None,
+    dp: Annotated[int | None, typer.Option(help="vLLM: engines side by side.")] = None,
+    spawn: Annotated[
+        bool | None, typer.Option("--spawn", help="Start a vLLM server for vllm/MODEL, ask it, and stop it.")
+    ] = None,
+    structured: Annotated[
+        str | None, typer.Option(metavar="on|off", help="on: the engine can write nothing but the answer format.")
+    ] = None,
+    executor: Annotated[str | None, typer.Option(help="local (the default) or ray: shard over a Ray cluster.")] = None,
+    address: Annotated[str | None, typer.Option(help="The Ray cluster: auto or ray://HOST:PORT.")] = None,
+    replicas: Annotated[int | None, typer.Option(help="Replicas of the model on the Ray cluster.")] = None,
+    gpus_per_replica: Annotated[float | None, typer.Option("--gpus-per-replica", help="GPUs for each replica.")] = None,
+    cache: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Keep answers across runs here, and use those that are there.")
     ] = None,
     profile: Annotated[
         str | None,
@@ -79,8 +100,9 @@ def run(
     """Evaluate a model on one or more tasks. Repeating a command resumes its run, or shows what it found."""
     from vrft_bench.harness.cli.results import dry_run_json, dry_run_text, print_result, result_json
     from vrft_bench.harness.config import merge, read_config_file
-    from vrft_bench.harness.models import load_backend
-    from vrft_bench.harness.plan import choose_task
+    from vrft_bench.harness.models import open_backend
+    from vrft_bench.harness.models.base import Anticipates
+    from vrft_bench.harness.plan import choose_task, workload_of
     from vrft_bench.harness.progress import make_progress
     from vrft_bench.harness.run import carry_out
     from vrft_bench.registry import include as include_file
@@ -90,6 +112,17 @@ def run(
         "task": _split(task),
         "model": model,
         "model_args": pairs(model_args),
+        "base_url": base_url,
+        "max_concurrent": max_concurrent,
+        "tp": tp,
+        "dp": dp,
+        "spawn": spawn,
+        "structured": _on_off("--structured", structured),
+        "executor": executor,
+        "address": address,
+        "replicas": replicas,
+        "gpus_per_replica": gpus_per_replica,
+        "cache": cache,
         "profile": profile,
         "protocol": protocol,
         "reward": reward,
@@ -121,7 +154,7 @@ def run(
     if not settings.task:
         raise UserError("no task is given", fix="say --task NAME; `vrft-bench ls tasks` lists them")
     tasks = [choose_task(name, settings) for name in select_tasks(settings.task)]
-    backend = load_backend(settings.model, settings.model_args)
+    backend = open_backend(settings)
     try:
         plans = _plans(tasks, backend, settings)
         if dry_run:
@@ -129,6 +162,8 @@ def run(
                 view = dry_run_json(plan, backend)
                 typer.echo(json.dumps(view) if as_json else dry_run_text(view))
             return
+        if isinstance(backend, Anticipates):
+            backend.anticipate(workload_of(plans))
         outcomes: dict[str, UserError | None] = {}
         for plan in plans:
             try:
@@ -182,6 +217,14 @@ def _raise_unfinished(names: Sequence[str], outcomes: Mapping[str, UserError | N
     raise summary from errors[0]
 
 
+def _on_off(flag: str, value: str | None) -> bool | None:
+    if value is None:
+        return None
+    if value.lower() not in ("on", "off"):
+        raise UserError(f"{flag} {value!r} is neither on nor off", fix=f"write {flag} on")
+    return value.lower() == "on"
+
+
 def _split(values: list[str] | None) -> list[str] | None:
     if values is None:
         return None
@@ -193,7 +236,7 @@ def pairs(values: list[str] | None) -> dict[str, Any] | None:
     if values is None:
         return None
     found: dict[str, Any] = {}
-    for part in _split(values) or ():
+    for part in (part for value in values for part in _arguments(value)):
         name, equals, value = part.partition("=")
         if not equals or not name:
             raise UserError(f"--model-args {part!r} is not of the form name=value", fix="write, say, -M batch_size=8")
@@ -202,3 +245,26 @@ def pairs(values: list[str] | None) -> dict[str, Any] | None:
         except ValueError:
             found[name.strip()] = {"True": True, "False": False}.get(value, value)
     return found
+
+
+def _arguments(text: str) -> Iterator[str]:
+    """``text`` parted at its commas, but for those inside a JSON object or list: ``a=1,b={"c": 2, "d": 3}`` is two."""
+    held = ""
+    for part in text.split(","):
+        held = f"{held},{part}" if held else part
+        value = held.partition("=")[2].strip()
+        if value[:1] in ("{", "[") and not _is_json(value):
+            continue
+        if held.strip():
+            yield held.strip()
+        held = ""
+    if held:
+        yield held.strip()
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

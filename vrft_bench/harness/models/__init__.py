@@ -4,14 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vrft_bench.errors import UserError, did_you_mean
 from vrft_bench.harness.models.base import Backend
 from vrft_bench.harness.models.checkpoint import BUNDLED
 from vrft_bench.registry import MODELS
 
-__all__ = ["load_backend"]
+if TYPE_CHECKING:
+    from vrft_bench.harness.config import RunConfig
+
+__all__ = ["load_backend", "open_backend"]
+
+
+def open_backend(config: RunConfig) -> Backend:
+    """The backend that ``config`` asks for, in this process or on a Ray cluster, with its response cache if any.
+
+    Raises :class:`UserError` for choices that do not go together, with nothing left running.
+    """
+    config.check_executor()
+    if config.executor == "ray":
+        from vrft_bench.harness.models.ray_replicas import RayBackend
+
+        backend: Backend = RayBackend(
+            config.model,
+            config.backend_args(),
+            address=config.address,
+            replicas=config.replicas,
+            gpus_per_replica=config.gpus_per_replica,
+            include=config.include,
+        )
+    else:
+        backend = load_backend(config.model, config.backend_args())
+    if config.cache is not None:
+        from vrft_bench.harness.models.response_cache import CachedBackend
+
+        try:
+            return CachedBackend(backend, config.cache)
+        except BaseException:
+            backend.close()
+            raise
+    return backend
 
 
 def load_backend(model: str, args: Mapping[str, Any] | None = None) -> Backend:

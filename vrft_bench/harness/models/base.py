@@ -94,3 +94,46 @@ class LimitsPixels(Protocol):
 
     def with_pixel_limits(self, profile: ModelProfile) -> ModelProfile:
         """``profile`` with the limits of the arguments, as the run records it and every request carries it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The most that one question of a command asks for.
+
+    ``question_bytes`` are those of its text in UTF-8, which are never fewer than its tokens. ``image_tokens`` is
+    ``None`` where the profile does not say into how many an image is cut.
+    """
+
+    question_bytes: int
+    image_tokens: int | None
+    max_tokens: int
+
+
+@runtime_checkable
+class Anticipates(Protocol):
+    """A backend that starts better if it knows what will come. It is told once, before the first ``generate``."""
+
+    def anticipate(self, workload: Workload) -> None:
+        """``workload`` is the most that any question of all tasks asks for."""
+
+
+@runtime_checkable
+class RendersPrompts(Protocol):
+    """A backend that knows the text that its model reads."""
+
+    def rendered(self, request: Request) -> str:
+        """The question by the checkpoint's chat template, control tokens included."""
+
+
+@runtime_checkable
+class ReadsTruth(Protocol):
+    """A backend whose answers depend on more than the question: on the truth, or on which sample it is (the mocks)."""
+
+    reads_truth: bool
+
+
+@runtime_checkable
+class GivesCached(Protocol):
+    """A backend that may give answers of earlier runs; ``cached`` counts those of the last :meth:`Backend.generate`."""
+
+    cached: int

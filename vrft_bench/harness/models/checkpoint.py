@@ -1,4 +1,7 @@
-"""What ``hf/NAME`` stands for: a folder, a hub id or the bundled model, known by content before a weight is read."""
+"""What ``hf/NAME`` stands for (or ``vllm/NAME``): a folder, a hub id or the bundled model.
+
+It is known by its content before a weight is read.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,15 @@ BUNDLED = {"tiny": "tiny_qwen2_vl"}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that exists. ``source`` is what transformers loads from; ``revision`` a hub model's commit."""
+    """A checkpoint that exists. ``source`` is what transformers loads from; ``revision`` a hub model's commit.
+
+    ``backend`` is the one that was asked for it.
+    """
 
     name: str
     source: str
     revision: str | None = None
+    backend: str = "hf"
 
     @property
     def is_folder(self) -> bool:
@@ -48,7 +55,8 @@ class Checkpoint:
         value = self.config.get("model_type")
         if value is not None and not isinstance(value, str):
             raise BackendError(
-                f"hf/{self.name}: model_type in config.json is {value!r}", fix="restore the file from the base model"
+                f"{self.backend}/{self.name}: model_type in config.json is {value!r}",
+                fix="restore the file from the base model",
             )
         return value
 
@@ -65,25 +73,25 @@ class Checkpoint:
             ) from error
 
 
-def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
+def find_checkpoint(name: str, revision: str | None = None, *, backend: str = "hf") -> Checkpoint:
     """The checkpoint that ``name`` means: a bundled name, else an existing folder, else a hub id (``owner/model``).
 
     Raises :class:`BackendError` when there is none, or when the folder is not a whole model.
     """
     if name in BUNDLED:
-        return _folder(name, Path(str(files("vrft_bench") / "assets" / BUNDLED[name])))
+        return _folder(name, Path(str(files("vrft_bench") / "assets" / BUNDLED[name])), backend)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _folder(folder.resolve().name, folder)
+        return _folder(folder.resolve().name, folder, backend)
     if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise BackendError(
-            f"hf/{name}: no such checkpoint folder",
-            fix="give a checkpoint folder, a hub id as OWNER/MODEL, or the bundled hf/tiny",
+            f"{backend}/{name}: no such checkpoint folder",
+            fix=f"give a checkpoint folder, a hub id as OWNER/MODEL, or the bundled {backend}/tiny",
         )
-    return Checkpoint(name, name, hub_config(name, revision).parent.name)
+    return Checkpoint(name, name, hub_config(name, revision, backend=backend).parent.name, backend)
 
 
-def _folder(name: str, folder: Path) -> Checkpoint:
+def _folder(name: str, folder: Path, backend: str) -> Checkpoint:
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise BackendError(
             f"{str(folder)!r} holds a LoRA adapter, not a whole model",
@@ -94,10 +102,10 @@ def _folder(name: str, folder: Path) -> Checkpoint:
             f"the checkpoint folder {str(folder)!r} has no config.json",
             fix="give the folder that save_pretrained wrote, with config.json, weights, tokenizer and processor files",
         )
-    return Checkpoint(name, str(folder))
+    return Checkpoint(name, str(folder), backend=backend)
 
 
-def hub_config(model_id: str, revision: str | None) -> Path:
+def hub_config(model_id: str, revision: str | None, *, backend: str = "hf") -> Path:
     """The local copy of a hub model's ``config.json``; its folder is named by the commit.
 
     The commit, and not the branch that was asked for, is what identifies the model and what is loaded.
@@ -108,7 +116,7 @@ def hub_config(model_id: str, revision: str | None) -> Path:
         return Path(hf_hub_download(model_id, "config.json", revision=revision))
     except Exception as error:
         raise BackendError(
-            f"hf/{model_id}: no such folder here, and the hub gave no such model: {_first_line(error)}",
+            f"{backend}/{model_id}: no such folder here, and the hub gave no such model: {_first_line(error)}",
             fix="check the id and the connection (for a gated model: `hf auth login`), or give a checkpoint folder",
         ) from error
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vrft_bench.harness.models.base import Request
+from vrft_bench.tasks.base import Message
 from vrft_bench.tasks.coordinates import ModelProfile
 
 ANSWER_TAGS = ("<answer>", "</answer>")
@@ -33,14 +33,14 @@ class ControlTokens:
         found = (getattr(processor, name, None) for name in _PLACEHOLDERS)
         return cls(special, tuple(token for token in found if isinstance(token, str) and token))
 
-    def refuse_in(self, request: Request) -> None:
-        """Raise ``ValueError`` where a question holds one.
+    def refuse_in(self, messages: Sequence[Message], profile: ModelProfile) -> None:
+        """Raise ``ValueError`` where a question to a model of ``profile`` holds one.
 
         The tokenizer would take it for real: an instruction could then end its turn, or claim a second image.
         """
-        tags = _tags(request.profile)
+        tags = _tags(profile)
         for token in (*self.special.values(), *self.placeholders):
-            if token.lower() not in tags and any(token in text for text in _said(request)):
+            if token.lower() not in tags and any(token in text for text in _said(messages)):
                 raise ValueError(f"the question contains {token!r}, a control token of the model")
 
     def without(self, tokens: Sequence[int], profile: ModelProfile) -> list[int]:
@@ -54,7 +54,7 @@ def _tags(profile: ModelProfile) -> frozenset[str]:
     return frozenset(tag.lower() for tag in (*profile.think_tags, *ANSWER_TAGS))
 
 
-def _said(request: Request) -> Iterable[str]:
-    for message in request.messages:
+def _said(messages: Sequence[Message]) -> Iterable[str]:
+    for message in messages:
         parts = message["content"]
         yield from [parts] if isinstance(parts, str) else [part.get("text", "") for part in parts]

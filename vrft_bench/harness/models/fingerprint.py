@@ -10,6 +10,7 @@ _SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".json", ".jinja",
 _PROVENANCE = frozenset(
     {
         "training.json",
+        "checkpoint.json",
         "training_args.bin",
         "trainer_state.json",
         "all_results.json",

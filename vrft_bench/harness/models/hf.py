@@ -15,9 +15,9 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from vrft_bench.errors import UserError
 from vrft_bench.harness.images import ImageCache, ImageError, LoadedImage
@@ -27,7 +27,7 @@ from vrft_bench.harness.models.control_tokens import ControlTokens
 from vrft_bench.harness.models.failures import ANY_FAILURE, Failure, is_out_of_memory, judge_failure
 from vrft_bench.harness.models.gumbel import GumbelNoise, row_seed
 from vrft_bench.harness.models.hf_options import HFOptions, device_type, resolve_device
-from vrft_bench.harness.models.pixel_limits import set_pixel_limits
+from vrft_bench.harness.models.pixel_limits import limit_pixels, set_pixel_limits
 from vrft_bench.harness.models.processor import build_processor
 from vrft_bench.harness.models.rehearsal import rehearse_answer
 from vrft_bench.harness.models.weights import NEUTRAL, load_model
@@ -74,12 +74,23 @@ class HFBackend:
         self.checkpoint: Checkpoint = find_checkpoint(name, self.options.revision)
         self._images = ImageCache()
         self._told_of_single_encoding = False
+        self._trained_steps: int | None = None
+
+    @classmethod
+    def of_loaded(cls, checkpoint: Checkpoint, model: Any, processor: Any, *, step: int) -> Self:
+        """A backend around a model in memory: ``checkpoint`` after ``step`` steps of a training."""
+        backend = cls(checkpoint.name if not checkpoint.is_folder else checkpoint.source)
+        backend.checkpoint = checkpoint
+        backend._trained_steps = step
+        backend.__dict__ |= {"model": model, "processor": processor, "device": str(model.device)}
+        return backend
 
     def identity(self) -> Mapping[str, Any]:
         """Content of the checkpoint, precision, and every option that can change a completion (batch size cannot)."""
         return {
             "backend": "hf",
             **self.checkpoint.fingerprint,
+            **({} if self._trained_steps is None else {"trained_steps": self._trained_steps}),
             "model_type": self.checkpoint.model_type,
             "dtype": self.dtype,
             "device": device_type(self.device),
@@ -97,18 +108,7 @@ class HFBackend:
 
     def with_pixel_limits(self, profile: ModelProfile) -> ModelProfile:
         """``profile`` with the limits of the options; the ones that images are resized by, and the run records."""
-        changed = replace(
-            profile,
-            min_pixels=self.options.min_pixels or profile.min_pixels,
-            max_pixels=self.options.max_pixels or profile.max_pixels,
-        )
-        if changed.min_pixels > changed.max_pixels:
-            raise UserError(
-                f"min_pixels={changed.min_pixels} is above max_pixels={changed.max_pixels} "
-                f"(what is not given is profile {profile.name!r}'s)",
-                fix="give both --model-args min_pixels=N and max_pixels=M, with N not above M",
-            )
-        return changed
+        return limit_pixels(profile, self.options.min_pixels, self.options.max_pixels)
 
     @cached_property
     def device(self) -> str:
@@ -170,11 +170,15 @@ class HFBackend:
             for _, same in itertools.groupby(prompts, lambda prompt: _batch_key(prompt.request)):
                 yield from self._answer(list(same))
 
+    def rendered(self, request: Request) -> str:
+        """The question by the checkpoint's chat template, control tokens included."""
+        return str(self.processor.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True))
+
     def _render(self, request: Request) -> _Prompt | Completion:
         self._limit_pixels(request.profile)
         try:
-            self.control_tokens.refuse_in(request)
-            text = self.processor.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
+            self.control_tokens.refuse_in(request.messages, request.profile)
+            text = self.rendered(request)
             length = len(self.processor.tokenizer(text)["input_ids"]) + self._image_tokens(request)
         except UserError:
             raise

@@ -45,11 +45,11 @@ class HFOptions:
         values: dict[str, Any] = {name: value for name, value in args.items() if value is not None}
         for name in ("batch_size", "min_pixels", "max_pixels"):
             if name in values:
-                values[name] = _positive(name, values[name])
+                values[name] = positive(name, values[name])
         if "trust_remote_code" in values:
-            values["trust_remote_code"] = _flag("trust_remote_code", values["trust_remote_code"])
+            values["trust_remote_code"] = flag("trust_remote_code", values["trust_remote_code"])
         if "dtype" in values:
-            values["dtype"] = _dtype(values["dtype"])
+            values["dtype"] = dtype_name(values["dtype"])
         for name in ("device", "attn_implementation", "revision"):
             if name in values:
                 values[name] = str(values[name])
@@ -95,7 +95,8 @@ def device_type(device: str) -> str:
     return "cuda" if device == "auto" else torch.device(device).type
 
 
-def _positive(name: str, value: object) -> int:
+def positive(name: str, value: object) -> int:
+    """``value`` as a whole number above 0. Raises :class:`UserError`."""
     try:
         number = int(str(value).replace("_", ""))
     except ValueError:
@@ -107,7 +108,8 @@ def _positive(name: str, value: object) -> int:
     return number
 
 
-def _flag(name: str, value: object) -> bool:
+def flag(name: str, value: object) -> bool:
+    """``value`` as true or false. Raises :class:`UserError`."""
     match str(value).lower():
         case "true" | "1" | "yes":
             return True
@@ -116,7 +118,8 @@ def _flag(name: str, value: object) -> bool:
     raise UserError(f"{name}={value!r} is neither true nor false", fix=f"write {name}=true or {name}=false")
 
 
-def _dtype(value: object) -> str:
+def dtype_name(value: object) -> str:
+    """``value`` as one of ``DTYPES``. Raises :class:`UserError`."""
     name = str(value).removeprefix("torch.").lower()
     name = _SHORT_DTYPES.get(name, name)
     if name not in DTYPES:

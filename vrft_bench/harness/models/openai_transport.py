@@ -29,8 +29,8 @@ CONNECT_SECONDS = LOOK_UP_SECONDS = 30.0
 LONGEST_ANSWER = 64 << 20
 """Bytes. A longer body is no completion."""
 
-_JOINED = 1 << 20
-"""Bodies below this size are sent in one piece, larger ones without a copy of their image."""
+_AT_ONCE = 1 << 18
+"""Bodies up to this size are sent at once. Larger ones are in parts of this size, and their image is not copied."""
 
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 
@@ -142,14 +142,15 @@ class _Pieces(payload.Payload):
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         super().__init__(pieces, content_type="application/json")
-        self._size = sum(map(len, pieces))
+        self._size = self._length = sum(map(len, pieces))
 
     async def write(self, writer: Any) -> None:
-        if self._size is not None and self._size < _JOINED:
+        if self._length <= _AT_ONCE:
             await writer.write(b"".join(self._value))
             return
-        for piece in self._value:
-            await writer.write(piece)
+        for piece in map(memoryview, self._value):
+            for start in range(0, len(piece), _AT_ONCE):
+                await writer.write(piece[start : start + _AT_ONCE])
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return b"".join(self._value).decode(encoding, errors)

@@ -7,14 +7,33 @@ from __future__ import annotations
 
 import inspect
 import logging
+from dataclasses import replace
 from typing import Any
 
 from vrft_bench.errors import UserError
+from vrft_bench.tasks.coordinates import ModelProfile
 
 EDGES = ("shortest_edge", "longest_edge")
 """Under these keys of ``size`` transformers keeps the smallest and the largest area (not the lengths of edges)."""
 
 logger = logging.getLogger(__name__)
+
+
+def limit_pixels(profile: ModelProfile, min_pixels: int | None, max_pixels: int | None) -> ModelProfile:
+    """``profile`` with the limits that the user gave in place of its own.
+
+    Raises :class:`UserError` where the smallest area would be above the largest.
+    """
+    changed = replace(
+        profile, min_pixels=min_pixels or profile.min_pixels, max_pixels=max_pixels or profile.max_pixels
+    )
+    if changed.min_pixels > changed.max_pixels:
+        raise UserError(
+            f"min_pixels={changed.min_pixels} is above max_pixels={changed.max_pixels} "
+            f"(what is not given is profile {profile.name!r}'s)",
+            fix="give both --model-args min_pixels=N and max_pixels=M, with N not above M",
+        )
+    return changed
 
 
 def restore_edges(image_processor: Any) -> None:

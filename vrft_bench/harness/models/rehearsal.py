@@ -6,13 +6,25 @@ is cheap (a token about a small image), and it never sees the data.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vrft_bench.errors import BackendError
 from vrft_bench.registry import failure_reason
+from vrft_bench.tasks.base import Message
 
-_CHAT = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is in the image?"}]}]
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PLAIN_CHAT: list[Message] = [
+    {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is in the image?"}]}
+]
 _SIDE = 224  # pixels: a multiple of every common patch, so that even a processor that does not resize can take it
+
+
+def grey_image() -> Image:
+    from PIL import Image
+
+    return Image.new("RGB", (_SIDE, _SIDE), "grey")
 
 
 def rehearse_question(processor: Any, source: str) -> Any:
@@ -21,10 +33,8 @@ def rehearse_question(processor: Any, source: str) -> Any:
     Raises :class:`BackendError` when the chat template cannot render it or leaves out the image, and when the
     processor cannot encode it.
     """
-    from PIL import Image
-
     try:
-        text = processor.apply_chat_template(_CHAT, tokenize=False, add_generation_prompt=True)
+        text = processor.apply_chat_template(PLAIN_CHAT, tokenize=False, add_generation_prompt=True)
     except Exception as error:
         raise BackendError(
             f"the chat template of {source!r} cannot render a question: {failure_reason(error)}",
@@ -37,8 +47,7 @@ def rehearse_question(processor: Any, source: str) -> Any:
             fix="copy chat_template.json or chat_template.jinja from the vision-language model, not its text model",
         )
     try:
-        image = Image.new("RGB", (_SIDE, _SIDE), "grey")
-        return processor(text=[text], images=[[image]], padding=True, return_tensors="pt")
+        return processor(text=[text], images=[[grey_image()]], padding=True, return_tensors="pt")
     except Exception as error:
         raise BackendError(
             f"the processor of {source!r} cannot encode a question about an image: {failure_reason(error)}",

@@ -32,7 +32,9 @@ def load_model(checkpoint: Checkpoint, options: HFOptions, dtype: str, device: s
                 fix="save the whole model, not a part of it, and check that config.json belongs to these weights",
             )
         model.generation_config = GenerationConfig(
-            **NEUTRAL, eos_token_id=_stop_tokens(model, tokenizer), pad_token_id=tokenizer.pad_token_id
+            **NEUTRAL,
+            eos_token_id=stop_tokens(model.generation_config.eos_token_id, tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
         )
         model.config.use_cache = True
         return model.eval()
@@ -56,7 +58,7 @@ def _read_weights(checkpoint: Checkpoint, options: HFOptions, dtype: str, device
         extra["attn_implementation"] = options.attn_implementation
     if device == "auto":
         extra["device_map"] = "auto"
-    with _no_progress_bars():
+    with no_progress_bars():
         model, info = AutoModelForImageTextToText.from_pretrained(
             checkpoint.source,
             revision=checkpoint.revision,
@@ -69,7 +71,8 @@ def _read_weights(checkpoint: Checkpoint, options: HFOptions, dtype: str, device
 
 
 @contextlib.contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
+    """Without transformers' bars for parts of a second."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -81,9 +84,11 @@ def _no_progress_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _stop_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """The checkpoint's end tokens and the tokenizer's, which fine-tuned checkpoints often forget to list."""
-    declared = model.generation_config.eos_token_id
+def stop_tokens(declared: Any, tokenizer: Any) -> list[int]:
+    """The end tokens that a checkpoint ``declared``, and the tokenizer's, which fine-tuned ones often forget to list.
+
+    Raises :class:`BackendError` where one is no token id.
+    """
     tokens = list(declared) if isinstance(declared, list | tuple) else [declared]
     tokens = [token for token in (*tokens, tokenizer.eos_token_id) if token is not None]
     for token in tokens:

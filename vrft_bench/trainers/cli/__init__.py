@@ -1,0 +1,1 @@
+"""Verbs of the command line that train: thin, as those of :mod:`vrft_bench.harness.cli`."""

@@ -1,0 +1,109 @@
+"""``grpo``: group relative policy optimisation by TRL's GRPOTrainer, rewarded by the task's own score.
+
+    vrft-bench train --trainer grpo --task coco_fewshot --shots 4 --model Qwen/Qwen2-VL-2B-Instruct --data DIR -o ckpt/
+
+On several processes, ``accelerate launch -m vrft_bench.trainers.grpo --config ckpt/config.yaml``, which is what
+``vrft-bench train --num-processes 8`` runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from vrft_bench.errors import UserError
+from vrft_bench.tasks.base import Task
+from vrft_bench.trainers.base import TrainConfig
+from vrft_bench.trainers.base_model import Base
+from vrft_bench.trainers.processes import process_count
+from vrft_bench.trainers.rewards import reward_functions, reward_weights
+from vrft_bench.trainers.trl_arguments import BATCH, COMMON, engine_arguments, given_as
+from vrft_bench.trainers.trl_engine import Ready, check_on_trl, opening_of, train_on_trl
+
+NAMES: dict[str, str] = {
+    "group_size": "num_generations",
+    "beta": "beta",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "max_tokens": "max_completion_length",
+    "loss": "loss_type",
+    "clip_low": "epsilon",
+    "clip_high": "epsilon_high",
+    "scale_rewards": "scale_rewards",
+}
+"""Our option -> TRL's argument, beside those that SFT has too."""
+
+
+class GRPO:
+    """Implements ``Trainer`` on TRL's GRPOTrainer."""
+
+    name: ClassVar[str] = "grpo"
+    options: ClassVar[frozenset[str]] = COMMON | frozenset(NAMES) | {"use_vllm"}
+
+    def train(self, task: Task, model: str, config: TrainConfig) -> Path:
+        """See :class:`~vrft_bench.trainers.base.Trainer`."""
+        return train_on_trl(task, model, config, arguments=_arguments, engine=_engine)
+
+    def check(self, task: Task, model: str, config: TrainConfig, *, processes: int) -> None:
+        """See :class:`~vrft_bench.trainers.base.CanCheck`."""
+        check_on_trl(task, model, config, processes=processes)
+
+
+def _engine(ready: Ready) -> Any:
+    from trl import GRPOTrainer
+
+    functions = reward_functions(ready.task, opening=opening_of(ready.processor, ready.base.profile))
+    return GRPOTrainer(reward_funcs=functions, **ready.engine)
+
+
+def _arguments(task: Task, base: Base, config: TrainConfig) -> Any:
+    from trl import GRPOConfig
+
+    group = config.group_size or GRPOConfig.num_generations
+    batch = (config.batch_size or BATCH) * process_count()
+    if batch % group:
+        raise UserError(
+            f"a step of {batch} completions cannot be cut into groups of {group}",
+            fix=f"give a --batch-size (times {process_count()} processes) that is a multiple of --group-size",
+        )
+    uses_vllm = config.use_vllm not in (None, "off")
+    if uses_vllm:
+        _check_vllm(str(config.use_vllm))
+    own = given_as(NAMES, config) | {
+        "reward_weights": reward_weights(task),
+        "use_vllm": uses_vllm,
+        "log_completions": True,
+        "num_completions_to_print": 0,
+    }
+    if uses_vllm:
+        own["vllm_mode"] = config.use_vllm
+    return engine_arguments(config, base, own, GRPOConfig)
+
+
+def _check_vllm(mode: str) -> None:
+    """Raise :class:`UserError` where vLLM is absent, or of a version that TRL does not know."""
+    import warnings
+
+    from trl.import_utils import is_vllm_available
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        there = is_vllm_available()
+    if not there:
+        raise UserError(
+            f"--use-vllm {mode} needs vLLM, which is not installed",
+            fix="pip install 'trl[vllm]' on a machine with a GPU (where the vllm backend wants another version, in an "
+            "environment of its own), or leave the option out",
+        )
+    if said:
+        raise UserError(
+            f"--use-vllm {mode}: {' '.join(str(said[0].message).split())}",
+            fix="install a version that it names, or leave the option out",
+        )
+
+
+if __name__ == "__main__":
+    from vrft_bench.trainers.launch import main
+
+    main(GRPO.name)

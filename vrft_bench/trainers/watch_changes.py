@@ -1,0 +1,97 @@
+"""How two checkpoints differ on the same questions, with 95 % intervals that take them in pairs.
+
+The mean reward is compared question by question, its interval takes images for clusters. The metric is no mean, so its
+interval is by the delete-a-group jackknife (Kott 2001), which any metric allows: both checkpoints' figures are computed
+without one of 20 groups of images at a time, and the spread of the 20 differences is scaled by Student's t. Fewer than
+20 images give no interval. A training's own log has no pairs: means over its steps are compared by Welch's interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from statistics import fmean, variance
+
+from vrft_bench.harness.plan import RunPlan
+from vrft_bench.harness.records import RecordIndex
+from vrft_bench.harness.scoring import Scorer
+from vrft_bench.harness.store import SAMPLES
+from vrft_bench.tasks.base import NO_PREDICTION, Figure, Prediction, Sample
+
+GROUPS = 20
+_T = 2.0930
+"""The .975 quantile of Student's t with ``GROUPS`` - 1 degrees of freedom."""
+_Z = 1.9600
+_FEW_STEPS = 5
+"""Fewer logged steps than this before a checkpoint give the training's reward no interval."""
+
+
+def paired_change(plan: RunPlan, before: Path, now: Path) -> tuple[Figure, Figure]:
+    """How the headline figure and the mean total reward changed between two runs of ``plan``, with 95 % intervals."""
+    runs = [_Answers(plan, run) for run in (before, now)]
+    clusters = sorted(runs[0].totals)
+    rewards = [(sum(runs[1].totals[c]) - sum(runs[0].totals[c]), len(runs[0].totals[c])) for c in clusters]
+    count = sum(n for _, n in rewards)
+    mean = sum(change for change, _ in rewards) / count
+    value = _difference(runs, frozenset())
+    if len(clusters) < GROUPS or value is None:
+        return Figure(value), Figure(mean)
+    spread = math.sqrt(sum((change - mean * n) ** 2 for change, n in rewards) * len(clusters) / (len(clusters) - 1))
+    error = _Z * spread / count
+    parts = [_difference(runs, frozenset(clusters[start::GROUPS])) for start in range(GROUPS)]
+    defined = [part for part in parts if part is not None]
+    reward = Figure(mean, mean - error, mean + error)
+    if len(defined) < GROUPS:
+        return Figure(value), reward
+    middle = fmean(defined)
+    wide = _T * math.sqrt((GROUPS - 1) / GROUPS * sum((part - middle) ** 2 for part in defined))
+    return Figure(value, value - wide, value + wide), reward
+
+
+def mean_change(before: Sequence[float], now: Sequence[float]) -> Figure:
+    """How a mean changed between two series, with Welch's interval where both are long enough."""
+    if not before or not now:
+        return Figure(None)
+    change = fmean(now) - fmean(before)
+    if min(len(before), len(now)) < _FEW_STEPS:
+        return Figure(change)
+    error = _Z * math.sqrt(variance(before) / len(before) + variance(now) / len(now))
+    return Figure(change, change - error, change + error)
+
+
+class _Answers:
+    """The stored answers of one run, and their total rewards by image."""
+
+    def __init__(self, plan: RunPlan, run: Path) -> None:
+        self._plan = plan
+        self._given: list[tuple[str, Sample, Prediction]] = []
+        self.totals: dict[str, list[float]] = {}
+        scorer = Scorer(plan)
+        with closing(RecordIndex(run / SAMPLES)) as index:
+            for sample in plan.walk():
+                offset = index.answered.get((sample.id, 0))
+                if offset is None:
+                    prediction = NO_PREDICTION
+                    score = plan.task.judge(prediction, sample.target)
+                else:
+                    prediction, score = scorer.read(sample, index.read(offset))
+                cluster = sample.fields.get("image_id", sample.id)
+                self._given.append((cluster, sample, prediction))
+                self.totals.setdefault(cluster, []).append(score.total)
+        self._given += [(item.fields.get("image_id", item.id), item, NO_PREDICTION) for item in plan.unasked()]
+
+    def headline(self, without: frozenset[str]) -> float | None:
+        """The figure over all images but those in ``without``."""
+        metric = self._plan.task.metric(self._plan.dataset)
+        for cluster, sample, prediction in self._given:
+            if cluster not in without:
+                metric.update(sample, prediction)
+        report = metric.compute()
+        return report.figures[report.headline].value
+
+
+def _difference(runs: Sequence[_Answers], without: frozenset[str]) -> float | None:
+    before, now = (run.headline(without) for run in runs)
+    return None if before is None or now is None else now - before
