@@ -129,10 +129,11 @@ def official(client: Any, messages: list[Any], count: int) -> None:
         list(pool.map(ask, range(count)))
 
 
-def rate(work: Callable[[int], Any], count: int) -> float:
-    began = time.perf_counter()
+def timed(work: Callable[[int], Any], count: int) -> tuple[float, float]:
+    """(requests per second, CPU microseconds of this process per request)."""
+    began, cpu = time.perf_counter(), time.process_time()
     work(count)
-    return count / (time.perf_counter() - began)
+    return count / (time.perf_counter() - began), (time.process_time() - cpu) / count * 1e6
 
 
 def contenders(backend: OpenAIBackend, url: str, most: int) -> dict[str, tuple[Callable[[int], Any], int]]:
@@ -163,12 +164,18 @@ def compare(url: str, count: int, rounds: int) -> bool:
     for work, fewer in runners.values():
         work(count // fewer)  # connections, first images, the backend's limit of requests in flight
     rates: dict[str, list[float]] = {name: [] for name in runners}
+    costs: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(rounds):
         for name, (work, fewer) in runners.items():
-            rates[name].append(rate(work, count // fewer))
+            rate, cost = timed(work, count // fewer)
+            rates[name].append(rate)
+            costs[name].append(cost)
     backend.close()
     for name, found in rates.items():
-        print(f"{name:15} {statistics.median(found):8,.0f} requests/s   ({min(found):,.0f} to {max(found):,.0f})")
+        print(
+            f"{name:15} {statistics.median(found):8,.0f} requests/s   ({min(found):,.0f} to {max(found):,.0f})   "
+            f"{statistics.median(costs[name]):6,.0f} us of CPU each"
+        )
     ours_rates = rates["openai backend"]
     wanted = {"bare aiohttp": WANTED_OF_BARE, "official": WANTED_OF_OFFICIAL}
     reached = True

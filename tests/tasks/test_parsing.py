@@ -71,6 +71,10 @@ def test_a_refusal_is_read_as_one(answer: str) -> None:
         "No Objects found",
         "No objects in the image.",
         "no such object is visible",
+        "['No Objects']",
+        '["no objects."]',
+        "[No Objects]",
+        "[There are no objects]",
     ],
 )
 def test_a_refusal_in_other_words_is_read_but_is_not_the_asked_form(answer: str) -> None:
@@ -78,7 +82,13 @@ def test_a_refusal_in_other_words_is_read_but_is_not_the_asked_form(answer: str)
     assert (prediction.status, prediction.well_formed) == (Status.REFUSED, False)
 
 
-@pytest.mark.parametrize("answer", ["No", "There are no red objects but two dogs", "no objections", "none of them"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("No", "There are no red objects but two dogs", "no objections", "none of them"),
+        *("[No Objects", "No Objects]", "['No Objects', 'No Objects']", "[['No Objects']]", "['']", "[[]]"),
+    ],
+)
 def test_what_only_looks_like_a_refusal_is_malformed(answer: str) -> None:
     assert parse_detections(reply(answer), FRAME).status is Status.MALFORMED
 
@@ -269,7 +279,8 @@ def test_out_of_range_boxes_are_clipped_and_counted() -> None:
     ("written", "confidence"),
     [
         *(("0.25", 0.25), ("1", 1.0), ("50", 1.0), ("-9", 0.0), ("'0.9'", 0.9)),
-        *((written, None) for written in ("Infinity", "NaN", "'high'", "true", "null")),
+        *((written, None) for written in ("Infinity", "NaN", "'high'", "true", "null", "0,9", "1,000")),
+        *((f"{written}, 'why': 0,5", 0.9) for written in ("0.9", " 0.9 ", "'0.9'")),
     ],
 )
 def test_confidence_is_clipped_and_what_is_no_number_is_missing(written: str, confidence: float | None) -> None:

@@ -84,13 +84,13 @@ def seconds(protocol: str, text: str) -> float:
 
 @pytest.mark.parametrize("protocol", ["strict", "paper"])
 def test_steps_and_memory_grow_in_proportion(protocol: str) -> None:
-    """8 times the text may take 8 times as much, and no more."""
+    """8 times the text may take 8 times the steps, and 12 times the memory, since hash tables grow by jumps."""
     for name, shape in (HAND_MADE | INPUTS.found_by_fuzzing(protocol)).items():
-        small, large = shape.text(40_000), shape.text(320_000)
+        small, large = shape.text(80_000), shape.text(640_000)
         score(protocol, large)  # so that imports do not count
         assert steps(protocol, large) < 9 * steps(protocol, small) + 1000, name
         most = peak(protocol, large)
-        assert most < 9 * peak(protocol, small) + 500_000, name
+        assert most < 12 * peak(protocol, small) + 500_000, name
         assert most < 30 * len(large.encode()) + 500_000, name
 
 

@@ -36,7 +36,7 @@ def bare_gold(request: Request) -> str:
     return gold(request).split("</think>")[-1].strip()
 
 
-KINDS: Mapping[str, Callable[[Request], str]] = {
+KINDS: dict[str, Callable[[Request], str]] = {
     "gold": gold,
     "bare": bare_gold,
     "good": Noise({"jitter": 0.02, "miss": 0.1}),
@@ -180,6 +180,22 @@ class TestTheLoop:
         assert found.best is not None
         assert found.best.step == 5
 
+    def test_checkpoints_that_come_and_go_during_an_evaluation_are_taken(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def noisy(request: Request) -> str:
+            number = len(list(tmp_path.glob("checkpoint-*")))
+            if number == 1:
+                save(tmp_path, 2, "gold")
+            elif list((tmp_path / "watch" / "staged").glob("*/checkpoint-2")):
+                shutil.rmtree(tmp_path / "checkpoint-2", ignore_errors=True)
+            return gold(request)
+
+        monkeypatch.setitem(KINDS, "noisy", noisy)
+        save(tmp_path, 1, "noisy")
+        assert steps(once(tmp_path, interval=0.0)) == [1, 2]
+        assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]
+
     def test_without_a_task_only_a_training_of_our_own_is_watched(self, tmp_path: Path) -> None:
         save(tmp_path, 1, "gold")
         with pytest.raises(UserError, match="no task is given"):
@@ -280,7 +296,7 @@ class TestHacking:
         for step, answers in ((10, "bare"), (20, "poor"), (30, "gold")):
             save(tmp_path / "ckpt", step, answers)
         command = (
-            "watch", "ckpt", "-t", "coco_fewshot", "--limit", "240", "--reward", "format=1", "--backend", "scripted",
+            "watch", "ckpt", "-t", "coco_fewshot", "--limit", "160", "--reward", "format=1", "--backend", "scripted",
             "--once", "--settle", "0", "--window", "2",
         )  # fmt: skip
         outcome = cli(*command, "--stop-on-hacking")

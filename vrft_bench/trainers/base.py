@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vrft_bench.errors import UserError, did_you_mean
 from vrft_bench.harness.config import RunConfig, make_config, validation_lines
+from vrft_bench.harness.models.checkpoint import BUNDLED
 from vrft_bench.tasks.base import ProtocolName, Task
 
 _RUN_FIELDS = (
@@ -22,8 +23,7 @@ _RUN_FIELDS = (
     "images", "limit", "sample_id", "include",
 )  # fmt: skip
 """The choices that a training shares with an evaluation, under the same names."""
-PATHS = ("output_dir", "manifest", "data", "annotations", "images")
-"""The choices that are places."""
+_PATHS = ("output_dir", "manifest", "data", "annotations", "images")
 
 
 class Hyperparameters(BaseModel):
@@ -116,6 +116,16 @@ class TrainConfig(Hyperparameters):
     def hyperparameters(self) -> Hyperparameters:
         """The part that says how to train."""
         return Hyperparameters(**{name: getattr(self, name) for name in Hyperparameters.model_fields})
+
+    def with_absolute_paths(self) -> TrainConfig:
+        """The same choices for a process that works in another folder, and for whoever reads them there."""
+        changes: dict[str, Any] = {
+            name: path.expanduser().absolute() for name in _PATHS if (path := getattr(self, name)) is not None
+        }
+        folder = Path(self.model).expanduser()
+        if self.model not in BUNDLED and folder.is_dir():
+            changes["model"] = str(folder.absolute())
+        return self.model_copy(update=changes)
 
     def run_config(self, **changes: Any) -> RunConfig:
         """The same choices of task, rules and data for an evaluation; ``changes`` go before them."""

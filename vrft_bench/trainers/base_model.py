@@ -58,11 +58,21 @@ class Base:
         special = set(ControlTokens.of(processor).special.values())
         if hidden := special & {*self.profile.think_tags, *ANSWER_TAGS}:
             raise UserError(
-                f"the tokenizer of {self.checkpoint.name!r} marks {', '.join(sorted(hidden))} as special, so the engine "
-                "would cut it out of completions",
+                f"the tokenizer of {self.checkpoint.name!r} marks {', '.join(sorted(hidden))} as special, so they are "
+                "cut out of completions",
                 fix="in tokenizer.json, set `special` of these added tokens to false",
             )
         return processor
+
+    def opening(self, processor: Any) -> str:
+        """The opening thinking tag, where the chat template writes it itself: completions then lack it."""
+        text = processor.apply_chat_template(
+            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]}],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        tag = self.profile.think_tags[0]
+        return tag if text.rstrip().endswith(tag) else ""
 
     def load(self, tokenizer: Any, *, adapters: bool, weights: Path | None = None) -> Any:
         """The model to train, on the CPU: the engine places it.
@@ -168,14 +178,19 @@ def checkpoint_bytes(model: Any) -> int:
     Weights and moments are counted with 4 bytes, as they are written. Without adapters, weights that do not learn are
     written too.
     """
-    learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    learning = sum(_numbers(parameter) for parameter in model.parameters() if parameter.requires_grad)
     written = learning if hasattr(model, "peft_config") else model_parameters(model)
     return 4 * (written + 2 * learning)
 
 
 def model_parameters(model: Any) -> int:
     """How many numbers the model has, adapters included."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    return sum(_numbers(parameter) for parameter in model.parameters())
+
+
+def _numbers(parameter: Any) -> int:
+    """How many numbers it has; ZeRO-3 leaves an empty one where it has cut it into parts."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 
 def _keeps_own_masters() -> bool:

@@ -84,7 +84,8 @@ def _order_by_seed_and_epoch(seed: int) -> Any:
             batches = train_dataloader.batch_sampler
             while hasattr(batches, "batch_sampler"):  # what gives each process its share wraps the batches of all
                 batches = batches.batch_sampler
-            sampler, epoch = getattr(batches, "sampler", None), int(state.epoch)
+            sampler: Any = getattr(batches, "sampler", None)
+            epoch = int(state.epoch)
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(epoch)
             elif (generator := getattr(sampler, "generator", None)) is not None:

@@ -113,7 +113,8 @@ def resized(image: Image, profile: ModelProfile) -> Image:
 def check_grids(found: TrainingRows, profile: ModelProfile, processor: Any, *, rows: int = 8) -> None:
     """Raise :class:`DataError` unless the processor keeps the size that the truth of the first ``rows`` is written for.
 
-    In a convention of resized pixels, any other size would put every box in the wrong place.
+    In a convention of resized pixels, any other size would put every box in the wrong place; in the others it does not
+    matter, and a processor that does not tell its grid is let pass.
     """
     patch = getattr(processor.image_processor, "patch_size", None)
     add_image = _WithImage(found.images, profile)
@@ -121,6 +122,12 @@ def check_grids(found: TrainingRows, profile: ModelProfile, processor: Any, *, r
         image = add_image({"image_index": [index]})["image"][0]
         grid = processor.image_processor(images=[image], return_tensors="pt").get("image_grid_thw")
         if grid is None or patch is None:
+            if profile.convention == "abs_resized":
+                raise DataError(
+                    f"profile {profile.name!r} writes pixels of the resized image, and the model's processor does not "
+                    "tell what size that is",
+                    fix="choose the profile of this model with --profile",
+                )
             return
         _, high, wide = grid[0].tolist()
         if (wide * patch, high * patch) != image.size:
@@ -169,8 +176,7 @@ def _data(plan: RunPlan) -> dict[str, Any]:
 
 
 def _row(plan: RunPlan, sample: Sample, *, gold: bool) -> dict[str, Any]:
-    size = sample.image.width, sample.image.height
-    frame = Frame(plan.profile, *size, plan.profile.processed_size(*size))
+    frame = Frame(plan.profile, sample.image.width, sample.image.height, _settled_size(plan.profile, sample))
     row: dict[str, Any] = {
         "prompt": list(_plain(plan.task.messages(sample, plan.profile))),
         "ground_truth": plan.task.ground_truth(sample, frame),
@@ -179,6 +185,25 @@ def _row(plan: RunPlan, sample: Sample, *, gold: bool) -> dict[str, Any]:
     if gold:
         row["completion"] = [{"role": "assistant", "content": plan.task.gold(sample, frame)}]
     return row
+
+
+def _settled_size(profile: ModelProfile, sample: Sample) -> tuple[int, int]:
+    """(width, height) that the image is resized to. Raises :class:`DataError` where resizing again would change that.
+
+    The rule settles at once for any image but the thinnest: rounding to whole patches changes their aspect ratio.
+    """
+    try:
+        size = profile.processed_size(sample.image.width, sample.image.height)
+        again = profile.processed_size(*size)
+    except UserError as error:
+        raise DataError(f"sample {sample.id!r}: {error.message}", fix="crop the image, or leave it out") from error
+    if again != size:
+        raise DataError(
+            f"sample {sample.id!r}: its image of {sample.image.width}x{sample.image.height} pixels is too thin to be "
+            f"resized within {profile.max_pixels} pixels",
+            fix="crop the image, leave it out, or raise --max-pixels",
+        )
+    return size
 
 
 def _plain(messages: list[dict[str, Any]]) -> Iterator[dict[str, str]]:

@@ -36,7 +36,7 @@ _BEFORE = frozenset({".lock", CONFIG, "watch"})
 
 
 class TrainingRecord(BaseModel):
-    """What ``train.json`` says. ``identity`` holds the parts of the fingerprint, ``config`` every choice that was made."""
+    """What ``train.json`` says: ``identity`` holds the parts of the fingerprint, ``config`` every choice."""
 
     format: int = 1
     trainer: str
@@ -131,7 +131,7 @@ class TrainingFolder:
         return whole[-1] if whole else None
 
     def finish_checkpoint(self, checkpoint: Path, base: Path, step: int, *, keep: int | None) -> None:
-        """Give ``checkpoint`` the files of ``base`` that it lacks to be evaluated, mark it as whole, and record its step.
+        """Give ``checkpoint`` the files of ``base`` that it lacks to be evaluated, and mark it as whole.
 
         Only then are older ones removed but for the newest ``keep``: at every moment one whole checkpoint is there.
         """
@@ -218,7 +218,7 @@ def require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(there).free
     if free < needed:
         raise UserError(
-            f"this training writes up to {needed / 1e9:.1f} GB of checkpoints, and {there} has {free / 1e9:.1f} GB free",
+            f"this training takes {needed / 1e9:.1f} GB of disk for checkpoints, and {there} has {free / 1e9:.1f} GB",
             fix="free some space, keep fewer with --keep 1, train adapters with --lora-rank, or choose another "
             "--output-dir",
         )

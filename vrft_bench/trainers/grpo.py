@@ -18,7 +18,7 @@ from vrft_bench.trainers.base_model import Base
 from vrft_bench.trainers.processes import process_count
 from vrft_bench.trainers.rewards import reward_functions, reward_weights
 from vrft_bench.trainers.trl_arguments import BATCH, COMMON, engine_arguments, given_as
-from vrft_bench.trainers.trl_engine import Ready, check_on_trl, opening_of, train_on_trl
+from vrft_bench.trainers.trl_engine import check_on_trl, train_on_trl
 
 NAMES: dict[str, str] = {
     "group_size": "num_generations",
@@ -43,18 +43,18 @@ class GRPO:
 
     def train(self, task: Task, model: str, config: TrainConfig) -> Path:
         """See :class:`~vrft_bench.trainers.base.Trainer`."""
-        return train_on_trl(task, model, config, arguments=_arguments, engine=_engine)
+        return train_on_trl(task, model, config, _arguments, _engine)
 
     def check(self, task: Task, model: str, config: TrainConfig, *, processes: int) -> None:
         """See :class:`~vrft_bench.trainers.base.CanCheck`."""
         check_on_trl(task, model, config, processes=processes)
 
 
-def _engine(ready: Ready) -> Any:
+def _engine(task: Task, base: Base, shared: dict[str, Any]) -> Any:
     from trl import GRPOTrainer
 
-    functions = reward_functions(ready.task, opening=opening_of(ready.processor, ready.base.profile))
-    return GRPOTrainer(reward_funcs=functions, **ready.engine)
+    functions = reward_functions(task, opening=base.opening(shared["processing_class"]))
+    return GRPOTrainer(reward_funcs=functions, **shared)
 
 
 def _arguments(task: Task, base: Base, config: TrainConfig) -> Any:

@@ -40,19 +40,16 @@ def told_by_first(work: Callable[[], _Found]) -> _Found:
     """
     if process_count() == 1:
         return work()
-    said: list[Any] = [None]
-    failure: BaseException | None = None
+    said: list[Any] = [(None, UserError("the first process failed", fix="see what it says"))]
     if is_first():
         try:
             said = [(work(), None)]
         except UserError as error:
             said = [(None, error)]
-        except BaseException as error:
-            failure = error
-            said = [(None, UserError("the first process failed", fix="see what it says"))]
-    _broadcast(said)
-    if failure is not None:
-        raise failure
+        finally:
+            _broadcast(said)
+    else:
+        _broadcast(said)
     found, error = said[0]
     if error is not None:
         raise error

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import yaml
 
@@ -94,10 +93,7 @@ def accelerate_config(name: str) -> Path:
 
 def write_config(config: TrainConfig, folder: Path) -> Path:
     """The choices of ``config`` as a file in ``folder``, for every process of its training."""
-    values: dict[str, Any] = config.model_dump(mode="json", exclude_defaults=True, exclude={"recipe"})
-    for name in ("data", "annotations", "images", "manifest", "output_dir"):
-        if name in values:
-            values[name] = str(Path(values[name]).expanduser().absolute())
+    values = config.with_absolute_paths().model_dump(mode="json", exclude_defaults=True, exclude={"recipe"})
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / CONFIG
     file.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -14,7 +14,7 @@ from vrft_bench.tasks.base import Task
 from vrft_bench.trainers.base import TrainConfig
 from vrft_bench.trainers.base_model import Base
 from vrft_bench.trainers.trl_arguments import COMMON, engine_arguments
-from vrft_bench.trainers.trl_engine import Ready, check_on_trl, train_on_trl
+from vrft_bench.trainers.trl_engine import check_on_trl, train_on_trl
 
 
 class SFT:
@@ -25,7 +25,7 @@ class SFT:
 
     def train(self, task: Task, model: str, config: TrainConfig) -> Path:
         """See :class:`~vrft_bench.trainers.base.Trainer`."""
-        return train_on_trl(task, model, config, arguments=_arguments, engine=_engine, gold=True)
+        return train_on_trl(task, model, config, _arguments, _engine, gold=True)
 
     def check(self, task: Task, model: str, config: TrainConfig, *, processes: int) -> None:
         """See :class:`~vrft_bench.trainers.base.CanCheck`."""
@@ -39,10 +39,10 @@ def _arguments(_: Task, base: Base, config: TrainConfig) -> Any:
     return engine_arguments(config, base, {"max_length": None, "completion_only_loss": True}, SFTConfig)
 
 
-def _engine(ready: Ready) -> Any:
+def _engine(_: Task, __: Base, shared: dict[str, Any]) -> Any:
     from trl import SFTTrainer
 
-    return SFTTrainer(**ready.engine)
+    return SFTTrainer(**shared)
 
 
 if __name__ == "__main__":

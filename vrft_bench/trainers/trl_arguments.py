@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -103,7 +104,10 @@ def given_as(names: Mapping[str, str], config: TrainConfig) -> dict[str, Any]:
 
 
 def micro_batch(config: TrainConfig) -> int:
-    """Sequences per forward pass and device. Raises :class:`UserError` where the batch cannot be cut into equal ones."""
+    """Sequences per forward pass and device.
+
+    Raises :class:`UserError` where the batch cannot be cut into equal ones.
+    """
     batch, passes = config.batch_size or BATCH, config.accumulation or 1
     if batch % passes:
         raise UserError(
@@ -111,6 +115,24 @@ def micro_batch(config: TrainConfig) -> int:
             fix="give a batch_size that is a multiple of accumulation",
         )
     return batch // passes
+
+
+def save_unit(arguments: Any) -> int:
+    """After how many steps TRL's state is all in a checkpoint: where it has no completions left to train on."""
+    every = getattr(arguments, "steps_per_generation", 1) * getattr(arguments, "num_iterations", 1)
+    passes: int = arguments.gradient_accumulation_steps
+    return math.lcm(every, passes) // passes
+
+
+def require_whole_states(config: TrainConfig, arguments: Any) -> None:
+    """Raise :class:`UserError` where a checkpoint would be saved with completions left, which it cannot hold."""
+    unit = save_unit(arguments)
+    if config.save_every % unit:
+        raise UserError(
+            f"save_every {config.save_every} is not a multiple of {unit}: the engine trains {unit} steps on the same "
+            "completions, and a checkpoint between them could not be gone on from",
+            fix=f"give --save-every {math.ceil(config.save_every / unit) * unit}",
+        )
 
 
 def _refuse_unknown(given: Mapping[str, Any], fixed: Mapping[str, Any], arguments: Any) -> None:

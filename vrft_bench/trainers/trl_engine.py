@@ -6,7 +6,7 @@ Resuming is exact: the steps after a checkpoint are those of the undisturbed tra
 computes alike twice. Two things that the engine does not do are done here. Weights are loaded from the checkpoint by
 their names in its files, where transformers' Trainer (5.19) looks for the names of modules: Qwen-VL's differ, and every
 weight would silently stay that of the base model. And the order of samples in an epoch follows from seed and epoch
-alone, where TRL's (1.16) follows from how many epochs this process has begun.
+alone, where TRL's GRPO (1.16) has it follow from how many epochs this process has begun.
 """
 
 from __future__ import annotations
@@ -16,18 +16,14 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from vrft_bench.errors import RunInterrupted, UserError
-from vrft_bench.harness.models.checkpoint import BUNDLED
 from vrft_bench.harness.plan import RunPlan, make_plan
 from vrft_bench.tasks.base import Task
-from vrft_bench.tasks.coordinates import ModelProfile
-from vrft_bench.trainers.base import PATHS, TrainConfig
+from vrft_bench.trainers.base import TrainConfig
 from vrft_bench.trainers.base_model import (
-    DTYPES,
     Base,
     checkpoint_bytes,
     find_base,
@@ -38,40 +34,22 @@ from vrft_bench.trainers.base_model import (
 )
 from vrft_bench.trainers.callbacks import training_callbacks
 from vrft_bench.trainers.data import TrainingRows, check_grids, training_dataset, training_rows
-from vrft_bench.trainers.folder import TrainingFolder, TrainingRecord, carry_over, checkpoints, require_space, step_of
+from vrft_bench.trainers.final_model import gather_final, is_last_step, write_final
+from vrft_bench.trainers.folder import FINAL, TrainingFolder, TrainingRecord, checkpoints, require_space, step_of
 from vrft_bench.trainers.interrupts import Interrupts
-from vrft_bench.trainers.processes import is_first, process_count, told_by_first, wait_for_all
+from vrft_bench.trainers.processes import is_first, process_count, told_by_first
 from vrft_bench.trainers.progress import say
 from vrft_bench.trainers.stop import raise_if_stopped, refuse_stopped
-from vrft_bench.trainers.trl_arguments import require_trl
+from vrft_bench.trainers.trl_arguments import require_trl, require_whole_states, save_unit
 
-
-@dataclass(frozen=True)
-class Ready:
-    """A training that is ready for its engine. ``task`` is under its protocol; ``rows`` are what it trains on."""
-
-    task: Task
-    base: Base
-    rows: TrainingRows
-    processor: Any
-    engine: dict[str, Any]
-    """Arguments that every trainer of TRL takes."""
-
-
-class MakeArguments(Protocol):
-    """Gives TRL's arguments for a training."""
-
-    def __call__(self, task: Task, base: Base, config: TrainConfig) -> Any: ...
+MakeArguments = Callable[[Task, Base, TrainConfig], Any]
+"""Gives TRL's arguments for a training."""
+MakeEngine = Callable[[Task, Base, dict[str, Any]], Any]
+"""Gives TRL's trainer; the last argument holds what all of them take."""
 
 
 def train_on_trl(
-    task: Task,
-    model: str,
-    config: TrainConfig,
-    *,
-    arguments: MakeArguments,
-    engine: Callable[[Ready], Any],
-    gold: bool = False,
+    task: Task, model: str, config: TrainConfig, arguments: MakeArguments, engine: MakeEngine, *, gold: bool = False
 ) -> Path:
     """Train ``model`` on ``task``; the folder of the result. With ``gold`` the rows hold the completions to learn.
 
@@ -81,15 +59,15 @@ def train_on_trl(
     base, plan = _planned(task, model, config)
     rows = training_rows(plan, config.manifest, gold=gold)
     made = arguments(plan.task, base, config)
-    require_enough(rows, made)
     require_whole_states(config, made)
+    _require_enough(rows, made)
     with _opened(training_record(plan, base, config, process_count()), config) as folder, _quiet_libraries():
-        final, last = told_by_first(lambda: _where_it_stands(folder, config))
+        final, last = told_by_first(lambda: _where_it_stands(folder, base, config))
         if final is not None:
             return final
         processor = base.processor()
         check_grids(rows, base.profile, processor)
-        adapters = config.lora_rank is not None
+        adapters = config.lora_rank is not None  # the engine itself goes on with those
         loaded = base.load(processor.tokenizer, adapters=adapters, weights=None if adapters else last)
         if config.freeze_vision:
             freeze_vision(loaded)
@@ -102,7 +80,7 @@ def train_on_trl(
             "peft_config": lora_config(loaded, config),
             "callbacks": training_callbacks(plan.task, base, config, folder, interrupts, save_unit(made)),
         }
-        trainer = engine(Ready(plan.task, base, rows, processor, shared))
+        trainer = engine(plan.task, base, shared)
         if is_first():
             require_space(config.output_dir, _space(trainer.model, config) - _held(config.output_dir))
         return _run(trainer, folder, base, config, interrupts, last)
@@ -119,45 +97,8 @@ def check_on_trl(task: Task, model: str, config: TrainConfig, *, processes: int)
         shutil.rmtree(folder)
 
 
-def _planned(task: Task, model: str, config: TrainConfig) -> tuple[Base, RunPlan]:
-    require_trl(config)
-    refuse_adapters_without_rank(config)
-    base = find_base(model, config)
-    return base, make_plan(task, base.profile, config.run_config())
-
-
-def save_unit(arguments: Any) -> int:
-    """After how many steps TRL's state is all in a checkpoint: where it has no completions left to train on."""
-    every = getattr(arguments, "steps_per_generation", 1) * getattr(arguments, "num_iterations", 1)
-    return math.lcm(every, arguments.gradient_accumulation_steps) // arguments.gradient_accumulation_steps
-
-
-def require_whole_states(config: TrainConfig, arguments: Any) -> None:
-    """Raise :class:`UserError` where a checkpoint would be saved with completions left, which it cannot hold."""
-    unit = save_unit(arguments)
-    if config.save_every % unit:
-        raise UserError(
-            f"save_every {config.save_every} is not a multiple of {unit}: the engine trains {unit} steps on the same "
-            "completions, and a checkpoint between them could not be gone on from",
-            fix=f"give --save-every {math.ceil(config.save_every / unit) * unit}",
-        )
-
-
-def require_enough(rows: TrainingRows, arguments: Any) -> None:
-    """Raise :class:`UserError` where the rows do not fill one step: TRL drops what does not, and would train nothing."""
-    group = getattr(arguments, "num_generations", None)
-    if group is None:
-        return
-    prompts = arguments.generation_batch_size // group
-    if len(rows) < prompts:
-        raise UserError(
-            f"a step takes {prompts} prompts of {group} completions, and {len(rows)} are selected",
-            fix=f"give a --batch-size of at most {len(rows) * group // process_count()}, or more prompts",
-        )
-
-
 def training_record(plan: RunPlan, base: Base, config: TrainConfig, processes: int) -> TrainingRecord:
-    """The record of this training. Its identity is the content that decides what comes out of ``processes`` together."""
+    """The record of a training by so many processes. Its identity is the content that decides what comes out."""
     parts = plan.identity({**base.checkpoint.fingerprint, "precision": base.precision})
     del parts["sampling"]  # of an evaluation; a trainer's own is among its hyperparameters
     identity = {
@@ -169,22 +110,27 @@ def training_record(plan: RunPlan, base: Base, config: TrainConfig, processes: i
         "processes": processes,
         "seed": config.seed,
     }
-    # Whole paths: the record is read from anywhere, by `watch` and by `train --config`.
-    model = str(base.folder.absolute()) if base.checkpoint.is_folder and config.model not in BUNDLED else config.model
-    places = {name: path.absolute() for name in PATHS if (path := getattr(config, name)) is not None}
-    chosen = config.model_copy(update={"model": model, **places}).model_dump(mode="json", exclude_defaults=True)
-    return TrainingRecord.of(config.trainer, plan.task.name, model, identity, chosen)
+    config = config.with_absolute_paths()
+    chosen = config.model_dump(mode="json", exclude_defaults=True)
+    return TrainingRecord.of(config.trainer, plan.task.name, config.model, identity, chosen)
 
 
-def opening_of(processor: Any, profile: ModelProfile) -> str:
-    """The opening thinking tag, where the chat template writes it itself: completions then lack it."""
-    text = processor.apply_chat_template(
-        [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]}],
-        tokenize=False,
-        add_generation_prompt=True,
-    )
-    opening = profile.think_tags[0]
-    return opening if text.rstrip().endswith(opening) else ""
+def _planned(task: Task, model: str, config: TrainConfig) -> tuple[Base, RunPlan]:
+    require_trl(config)
+    refuse_adapters_without_rank(config)
+    base = find_base(model, config)
+    return base, make_plan(task, base.profile, config.run_config())
+
+
+def _require_enough(rows: TrainingRows, arguments: Any) -> None:
+    """Raise :class:`UserError` where the rows do not fill a step of GRPO: TRL would drop them, and train nothing."""
+    group: int = getattr(arguments, "num_generations", 0)
+    prompts = arguments.generation_batch_size // group if group else 0
+    if len(rows) < prompts:
+        raise UserError(
+            f"a step takes {prompts} prompts of {group} completions, and {len(rows)} are selected",
+            fix=f"give a smaller --batch-size ({len(rows) * group} completions in all), or select more prompts",
+        )
 
 
 @contextlib.contextmanager
@@ -199,7 +145,7 @@ def _opened(record: TrainingRecord, config: TrainConfig) -> Iterator[TrainingFol
             folder.close()
 
 
-def _where_it_stands(folder: TrainingFolder | None, config: TrainConfig) -> tuple[Path | None, Path | None]:
+def _where_it_stands(folder: TrainingFolder | None, base: Base, config: TrainConfig) -> tuple[Path | None, Path | None]:
     """The result, where there is one, and the checkpoint to go on from."""
     assert folder is not None, "only the first process looks"
     if folder.final.is_dir():
@@ -207,14 +153,19 @@ def _where_it_stands(folder: TrainingFolder | None, config: TrainConfig) -> tupl
         return folder.final, None
     refuse_stopped(folder.folder)
     last = folder.last_checkpoint()
-    if last is not None and not config.resume:
+    if last is None:
+        return None, None
+    if not config.resume:
         raise UserError(
             f"{folder.folder} has been trained for {step_of(last)} steps, and --no-resume would begin anew",
             fix="give a new --output-dir, or leave out --no-resume",
         )
-    if last is not None:
-        say(f"resuming {folder.folder} from step {step_of(last)}")
-    return None, last
+    say(f"resuming {folder.folder} from step {step_of(last)}")
+    if not is_last_step(last):
+        return None, last
+    write_final(last, folder.final, base, base.processor().tokenizer)
+    folder.update(status="complete", step=step_of(last))
+    return folder.final, None
 
 
 def _run(
@@ -227,79 +178,39 @@ def _run(
 ) -> Path:
     """Train to the end and save the result. Whatever ends it, the same command goes on from the last checkpoint."""
     _forget_printer(trainer)
+    output_dir = config.output_dir.expanduser().absolute()
     status = "failed"
     if folder is not None:
         folder.begin_session()
     try:
         with interrupts.heeded():
             result = trainer.train(resume_from_checkpoint=None if last is None else str(last))
-        steps = trainer.state.max_steps
-        if result.global_step < steps:
+        if result.global_step < trainer.state.max_steps:
             status = "interrupted"
-            raise_if_stopped(config.output_dir, result.global_step)
-            raise _interrupted(config.output_dir, steps)
+            raise_if_stopped(output_dir, result.global_step)
+            raise KeyboardInterrupt
         if not math.isfinite(result.training_loss):
             raise UserError(
                 f"the loss is {result.training_loss} after {result.global_step} steps",
-                fix="try a lower --learning-rate",
+                fix="try a lower --learning-rate in a new --output-dir",
             )
-        final = config.output_dir.expanduser().absolute() / "final"
-        save_final(trainer, final, base)
+        gather_final(trainer, output_dir / FINAL, base)
         status = "complete"
-        return final
-    except KeyboardInterrupt:
+        return output_dir / FINAL
+    except (KeyboardInterrupt, RunInterrupted):
         status = "interrupted"
-        raise _interrupted(config.output_dir, trainer.state.max_steps) from None
+        raise _interrupted(output_dir, trainer.state.max_steps) from None
     finally:
         if folder is not None:
-            step = trainer.state.global_step if status == "complete" else folder.record.step
-            folder.update(status=status, step=step)
-
-
-def save_final(trainer: Any, final: Path, base: Base) -> None:
-    """Write the whole model (adapters merged) in the training's precision, with all that evaluating it needs.
-
-    Every process has a part in gathering it; the first one writes. The folder appears when it is done.
-    """
-    raw, whole = (final.with_name(f".{final.name}-{part}") for part in ("raw", "whole"))
-    if is_first():
-        for left in (raw, whole):
-            shutil.rmtree(left, ignore_errors=True)
-    wait_for_all()
-    if trainer.is_fsdp_enabled:
-        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-    trainer.save_model(str(raw))
-    if is_first():
-        model = _as_evaluated(raw, base, trainer.processing_class.tokenizer)
-        model.save_pretrained(whole)
-        carry_over(base.folder, whole)
-        whole.rename(final)
-        shutil.rmtree(raw)
-    wait_for_all()
-
-
-def _as_evaluated(raw: Path, base: Base, tokenizer: Any) -> Any:
-    from transformers.integrations import unset_hf_deepspeed_config
-
-    from vrft_bench.harness.models.checkpoint import Checkpoint
-    from vrft_bench.harness.models.hf_options import HFOptions
-    from vrft_bench.harness.models.weights import load_model
-
-    unset_hf_deepspeed_config()  # with ZeRO-3's, loading would wait for the other processes to load their parts
-    dtype = DTYPES[base.precision]
-    if not (raw / "adapter_config.json").is_file():
-        return load_model(Checkpoint(raw.name, str(raw)), HFOptions(), dtype, "cpu", tokenizer)
-    from peft import PeftModel
-
-    model = load_model(base.checkpoint, HFOptions(), dtype, "cpu", tokenizer)
-    return PeftModel.from_pretrained(model, str(raw)).merge_and_unload()
+            folder.update(status=status)
 
 
 def _interrupted(output_dir: Path, steps: int) -> RunInterrupted:
     kept = checkpoints(output_dir)
-    where = f"step {step_of(kept[-1])} of {steps} is kept in {kept[-1]}" if kept else "no checkpoint was saved yet"
+    where = f"step {step_of(kept[-1])} of {steps} is kept in {kept[-1]}" if kept else "before the first checkpoint"
     return RunInterrupted(
-        f"interrupted: {where}", fix="repeat the same command: it goes on from there" if kept else "repeat the command"
+        f"interrupted: {where}",
+        fix="repeat the same command: it goes on from there" if kept else "repeat the same command",
     )
 
 

@@ -238,7 +238,8 @@ class _Watch:
         with closing(open_backend(config)) as backend:
             plan = self._plan or self._make_plan(config, backend)
             config = config.model_copy(update={"data": plan.config.data})
-            result = carry_out(replace(plan, config=config), backend, progress=self._progress)
+            meanwhile = _Meanwhile(self._progress, self._stage, self._options.interval)
+            result = carry_out(replace(plan, config=config), backend, progress=meanwhile)
         self._add(plan, self._row(step, signature, model, result), log)
 
     def _make_plan(self, config: RunConfig, backend: Backend) -> RunPlan:
@@ -308,3 +309,18 @@ class _Watch:
         if text not in self._said:
             self._said.add(text)
             self._progress.note(text)
+
+
+class _Meanwhile:
+    """Progress of an evaluation, in which new checkpoints are looked for: its end may come too late for them."""
+
+    def __init__(self, shown: Progress, look: Callable[[], None], interval: float) -> None:
+        self._shown, self._look, self._interval = shown, look, interval
+        self._looked = time.monotonic()
+        self.begin, self.note, self.end = shown.begin, shown.note, shown.end
+
+    def advance(self, reward: float | None) -> None:
+        self._shown.advance(reward)
+        if time.monotonic() - self._looked >= self._interval:
+            self._look()
+            self._looked = time.monotonic()

@@ -80,7 +80,7 @@ def test_a_model_without_a_profile_is_asked_in_every_way_and_told_which_fits(spe
 
 
 def test_the_bundled_model_speaks_thousandths_and_shows_its_prompt() -> None:
-    seen = look(per_size=12, **TINY)
+    seen = look(per_size=16, **TINY)
     assert seen.verdict is not None
     assert seen.verdict.text.startswith("speaks norm_1000, as its profile declares (IoU 0.")
     assert seen.profile == replace(QWEN2_VL, max_pixels=7056)

@@ -149,6 +149,18 @@ def test_a_pause_holds_back_everybody_and_the_longest_of_several_counts(loop: Vi
     assert began == pytest.approx([5.0] * 4)
 
 
+def test_a_pause_ends_however_the_clock_is_read(loop: VirtualLoop) -> None:
+    """Event loops call a little early what is due: nobody else would wake those who wait."""
+    limit = AdaptiveLimit(4, lambda: loop.time() - 1e-6 * (loop.time() > 1.0))
+
+    async def pause_and_ask() -> None:
+        limit.pause(2.0)
+        await asyncio.wait_for(limit.acquire(), 100.0)
+
+    loop.run_until_complete(pause_and_ask())
+    assert loop.time() == pytest.approx(2.0)
+
+
 def test_who_waits_and_is_cancelled_takes_no_place(loop: VirtualLoop) -> None:
     limit = AdaptiveLimit(1, loop.time)
 

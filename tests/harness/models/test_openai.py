@@ -75,7 +75,7 @@ def test_two_thousand_requests_at_thirty_percent_faults_are_each_answered_once_o
             return chance.choice(faults) if chance.random() < 0.3 else right(asked)
 
     server = serve(script)
-    backend = connect(server, timeout=2, backoff=0.002)
+    backend = connect(server, timeout=1, backoff=0.002)
     result = evaluate(task, backend, config(profile="abs_original"))
     lines = records(result.folder)
     assert result.status == "complete"

@@ -23,7 +23,15 @@ from vrft_bench.errors import UserError
 from vrft_bench.harness.config import make_config
 from vrft_bench.harness.models import open_backend, response_cache
 from vrft_bench.harness.models.answer_store import FILE
-from vrft_bench.harness.models.base import Backend, Completion, LimitsPixels, Request, Sampling
+from vrft_bench.harness.models.base import (
+    Anticipates,
+    Backend,
+    Completion,
+    LimitsPixels,
+    Request,
+    Sampling,
+    Workload,
+)
 from vrft_bench.harness.models.hf import HFBackend
 from vrft_bench.harness.models.mock import mock_backend
 from vrft_bench.harness.models.response_cache import CachedBackend, request_key
@@ -283,6 +291,24 @@ def test_what_reads_the_truth_is_not_cached(tmp_path: Path, name: str) -> None:
         CachedBackend(mock_backend(name, {}), tmp_path)
     with pytest.raises(UserError, match="this one reads the truth"):
         open_backend(make_config({"model": f"mock/{name}", "cache": tmp_path}))
+
+
+def test_a_backend_that_says_it_does_not_read_the_truth_is_cached(tmp_path: Path) -> None:
+    inner = Reader()
+    inner.reads_truth = False  # type: ignore[attr-defined] - as the Ray executor says of its replicas
+    with closing(CachedBackend(inner, tmp_path)) as backend:
+        assert len(answers(backend, [question()])) == 1
+
+
+def test_what_the_model_is_told_to_expect_is_passed_through(tmp_path: Path) -> None:
+    told: list[Workload] = []
+    inner = Reader()
+    inner.anticipate = told.append  # type: ignore[attr-defined]
+    for each in (inner, Reader()):
+        with closing(CachedBackend(each, tmp_path)) as backend:
+            assert isinstance(backend, Anticipates)
+            backend.anticipate(Workload(10, 20, 30))
+    assert told == [Workload(10, 20, 30)]
 
 
 def test_the_models_own_pixel_limits_are_passed_through(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -302,6 +304,8 @@ def test_an_archive_is_unpacked_and_goes(server: Server, tmp_path: Path) -> None
     (tmp_path / "set" / "val2017" / "1").write_bytes(b"old")
     fetch_file(source(server, "coco.zip", only="val2017/*"), tmp_path)
     files = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert files.pop(".fetch.lock") == b""
+    assert LOCK_FILE in files
     files.pop(LOCK_FILE)
     assert files == {"set/val2017/1": b"one", "set/val2017/2": b"two"}
 
@@ -340,6 +344,42 @@ def test_two_processes_do_not_fetch_one_file(server: Server, tmp_path: Path) -> 
         fetch._alone(tmp_path),
     ):
         pass
+
+
+def test_two_processes_that_fetch_into_one_root_both_leave_their_checksums(server: Server, tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from vrft_bench.tasks.data.fetch import fetch_file
+from vrft_bench.tasks.data.sources import Download
+
+url, root, into = sys.argv[1:]
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(50):
+    fetch_file(Download(f"{url}/{into}{number}", into), Path(root))
+"""
+    server.files |= {f"/{into}{number}": b"content" for into in ("left", "right") for number in range(50)}
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, server.url, str(tmp_path), into],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for into in ("left", "right")
+    ]
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    for child in children:
+        child.communicate(timeout=120)
+    assert [child.returncode for child in children] == [0, 0]
+    assert {url.removeprefix(server.url) for url in read_lock(tmp_path)} == server.files.keys() - {"/data.bin"}
 
 
 def test_a_broken_lock_file_is_named(tmp_path: Path) -> None:

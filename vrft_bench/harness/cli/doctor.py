@@ -32,7 +32,7 @@ def doctor(
     ] = None,
     per_size: Annotated[
         int, typer.Option("--per-size", min=4, help="Drawn images of each of the six sizes, two questions each.")
-    ] = 12,
+    ] = 16,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer.")] = 512,
     output_dir: Annotated[
         str | None, typer.Option("--output-dir", "-o", metavar="DIR", help="Where runs would go: is there room?")

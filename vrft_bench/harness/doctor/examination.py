@@ -74,7 +74,7 @@ class Examination:
         return ExitCode.GATE_FAILED if broken or contradicted else ExitCode.OK
 
 
-def examine(config: RunConfig, *, per_size: int = 12, progress: Progress | None = None) -> Examination:
+def examine(config: RunConfig, *, per_size: int = 16, progress: Progress | None = None) -> Examination:
     """Look at the model of ``config``, with ``per_size`` images of each size.
 
     Raises :class:`UserError` for what the user got wrong; a model that does not load is a finding, not an error.

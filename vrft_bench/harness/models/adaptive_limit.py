@@ -85,10 +85,15 @@ class AdaptiveLimit:
         until = self._clock() + seconds
         if until > self._paused_until:
             self._paused_until = until
-            asyncio.get_running_loop().call_later(seconds, self._wake)
+            asyncio.get_running_loop().call_later(seconds, self._end_pause, until)
+
+    def _end_pause(self, until: float) -> None:
+        if until == self._paused_until:
+            self._paused_until = 0.0
+            self._wake()
 
     def _open(self) -> bool:
-        return self.in_flight < self.current and not (self._paused_until and self._clock() < self._paused_until)
+        return self.in_flight < self.current and not self._paused_until
 
     def _enter(self) -> Ticket:
         self.in_flight += 1

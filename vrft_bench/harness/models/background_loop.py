@@ -12,11 +12,9 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_LANDING_SECONDS = 0.002
-"""Results wait so long for each other, so that threads wake each other less often than there are results."""
-
-_REFILL = 8
-"""Items are read once there is room for an eighth of what is in flight: the loop is not woken for every single one."""
+_SHARE, _LANDING_SECONDS = 4, 0.005
+"""Results wait for each other, until they are a quarter of what is still being worked on or for so long; and items are
+read once there is room for as large a share: waking another thread costs more than most results."""
 
 
 class BackgroundLoop:
@@ -50,7 +48,7 @@ class BackgroundLoop:
         try:
             while True:
                 free = room() - flying
-                if not exhausted and free >= max(1, flying // _REFILL):
+                if not exhausted and free >= max(1, flying // _SHARE):
                     batch = list(itertools.islice(stream, free))
                     exhausted = len(batch) < free
                     flying += len(batch)
@@ -67,9 +65,10 @@ class BackgroundLoop:
                 self.run(flight.cancel())
 
     def close(self) -> None:
-        """Stop the loop and its thread."""
+        """End all work, the loop and its thread."""
         if self._loop.is_closed():
             return
+        self.run(_end_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -90,9 +89,7 @@ class _Flight(Generic[T, R]):
             self._loop.call_soon_threadsafe(self._start, items)
 
     async def cancel(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _end(self._tasks)
 
     def _start(self, items: Sequence[T]) -> None:
         for item in items:
@@ -104,10 +101,24 @@ class _Flight(Generic[T, R]):
         self._tasks.discard(task)
         if task.cancelled():
             return
-        if not self._ready:
-            self._loop.call_later(_LANDING_SECONDS, self._land)
         self._ready.append(task.exception() or task.result())
+        if _SHARE * len(self._ready) >= len(self._tasks):
+            self._land()
+        elif len(self._ready) == 1:
+            self._loop.call_later(_LANDING_SECONDS, self._land)
 
     def _land(self) -> None:
-        ready, self._ready = self._ready, []
-        self.landed.put(ready)
+        if self._ready:
+            self.landed.put(self._ready)
+            self._ready = []
+
+
+async def _end_all() -> None:
+    await _end(asyncio.all_tasks() - {asyncio.current_task()})
+
+
+async def _end(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

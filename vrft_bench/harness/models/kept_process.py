@@ -1,13 +1,14 @@
-"""``python -m vrft_bench.harness.models.kept_process MODULE ARGUMENT...``: runs MODULE for as long as somebody cares.
+"""``python -m vrft_bench.harness.models.kept_process OWNER MODULE ARGUMENT...``: runs MODULE while process OWNER lives.
 
-Standard input is a pipe that nothing is ever written to. When its other end closes, the process that started this one
-is gone, and this process group ends with it: even where that process was killed and could tell nobody.
+When OWNER is gone, this process group ends with it: even where OWNER was killed and could tell nobody.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
+import select
 import signal
 import sys
 import threading
@@ -18,15 +19,15 @@ GRACE = 5.0
 
 
 def main() -> None:
-    module, arguments = sys.argv[1], sys.argv[2:]
-    threading.Thread(target=_end_with_the_pipe, args=(sys.stdin.fileno(),), daemon=True).start()
+    owner, module, *arguments = sys.argv[1:]
+    threading.Thread(target=_end_with, args=(int(owner),), daemon=True).start()
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def _end_with_the_pipe(descriptor: int) -> None:
-    while os.read(descriptor, 1024):
-        pass
+def _end_with(owner: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it is gone already
+        select.select([os.pidfd_open(owner)], [], [])
     os.killpg(0, signal.SIGTERM)
     time.sleep(GRACE)
     os.killpg(0, signal.SIGKILL)

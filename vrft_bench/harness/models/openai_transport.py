@@ -148,9 +148,10 @@ class _Pieces(payload.Payload):
         if self._length <= _AT_ONCE:
             await writer.write(b"".join(self._value))
             return
-        for piece in map(memoryview, self._value):
-            for start in range(0, len(piece), _AT_ONCE):
-                await writer.write(piece[start : start + _AT_ONCE])
+        for piece in self._value:
+            view = memoryview(piece)
+            for start in range(0, len(view), _AT_ONCE):
+                await writer.write(view[start : start + _AT_ONCE])
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return b"".join(self._value).decode(encoding, errors)

@@ -1,7 +1,7 @@
 """A server in a child process: started, waited for, and stopped with everything that it started itself.
 
-The child leads a process group of its own, and holds the reading end of a pipe whose writing end is here: it goes when
-it is told to, and also when this process is gone, however that ended (see :mod:`kept_process`).
+The child leads a process group of its own, which ends when it is told to, and also when this process is gone, however
+that ended (see :mod:`kept_process`).
 """
 
 from __future__ import annotations
@@ -33,10 +33,14 @@ class ServerProcess:
         descriptor, name = tempfile.mkstemp(prefix="vrft-bench-", suffix=".log")
         self.log = Path(name)
         self._module = module
-        command = [sys.executable, "-m", "vrft_bench.harness.models.kept_process", module, *arguments]
+        keeper = [sys.executable, "-P", "-m", "vrft_bench.harness.models.kept_process", str(os.getpid())]
         with os.fdopen(descriptor, "wb") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                [*keeper, module, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
 
     @property
@@ -72,8 +76,6 @@ class ServerProcess:
             time.sleep(_POLL)
         self._signal_group(signal.SIGKILL)
         self._process.wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
         if not ended_by_itself:
             self.log.unlink(missing_ok=True)
 

@@ -61,7 +61,11 @@ class VLLMBackend(VLLMCheckpoint):
         if self._running is None:
             self._running = _Running(self, self.images, first.profile)
             self.starts += 1
-        yield from self._running.answers(itertools.chain([first], stream), first.sampling.n)
+        try:
+            yield from self._running.answers(itertools.chain([first], stream), first.sampling.n)
+        except BackendError:
+            self.close()  # an engine that died is of no use to the next task
+            raise
 
     def close(self) -> None:
         """Stop the engine and free the images."""

@@ -5,6 +5,7 @@ The engine is a process of its own (several with ``dp``), so that questions are 
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import time
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vrft_bench.errors import BackendError, UserError, did_you_mean
 from vrft_bench.harness.models.base import Sampling
 from vrft_bench.harness.models.failures import ANY_FAILURE
+from vrft_bench.harness.models.orphan_guard import OrphanGuard
 from vrft_bench.registry import failure_reason
 
 if TYPE_CHECKING:
@@ -83,11 +85,14 @@ class Engine:
         self._model = model
         self._numbers = itertools.count()
         self._parameters = lru_cache(1024)(lambda draw: _sampling_parameters(draw, stops))
+        self._guard = OrphanGuard()
         try:
-            self._engine = _start(arguments)
-        except UserError:
-            raise
-        except Exception as error:
+            with self._guard.adopting():
+                self._engine = _start(arguments)
+        except BaseException as error:
+            self._guard.close()
+            if isinstance(error, UserError) or not isinstance(error, Exception):
+                raise
             raise BackendError(
                 f"{model}: vLLM does not start: {failure_reason(error)}",
                 fix="its own message is above. Memory: -M max_model_len=N, gpu_memory_utilization=0.8, or --tp N; all "
@@ -129,8 +134,12 @@ class Engine:
 
     def close(self) -> None:
         """Stop the engine's processes."""
-        self._engine.shutdown(timeout=CLOSING)
-        del self._engine
+        try:
+            self._engine.shutdown(timeout=CLOSING)
+        finally:
+            self._guard.close()
+            del self._engine
+            gc.collect()  # it is part of a cycle, and complains if it is collected as Python ends
 
 
 def _start(arguments: Mapping[str, Any]) -> Any:

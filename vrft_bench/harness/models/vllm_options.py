@@ -76,9 +76,9 @@ class VLLMOptions:
         known = [item.name for item in fields(cls)]
         for name in args:
             if name not in known:
-                hint = did_you_mean(name, known) or "; an argument of vLLM itself goes into engine_args"
                 raise UserError(
-                    f"the vllm backend has no argument {name!r}{hint}", fix=f"--model-args takes: {', '.join(known)}"
+                    f"the vllm backend has no argument {name!r}{did_you_mean(name, known)}",
+                    fix=f"--model-args takes: {', '.join(known)}; an argument of vLLM itself goes into engine_args",
                 )
         options = cls(**{name: _READERS[name](name, value) for name, value in args.items() if value is not None})
         if options.min_pixels and options.max_pixels and options.min_pixels > options.max_pixels:

@@ -56,8 +56,12 @@ class VLLMServerBackend(VLLMCheckpoint):
                 while refused:
                     yield refused.popleft()
         except BackendError:
-            self._server.process.require_running()
-            raise
+            server, self._server = self._server, None  # a server that failed is of no use to the next task
+            try:
+                server.process.require_running()
+                raise
+            finally:
+                server.close()
         yield from refused
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from vrft_bench.tasks.coordinates import Box
 from vrft_bench.tasks.rewards import MATCH_IOU
 
 LIKELIEST = 30
-"""How many of the likeliest boxes are kept: further ones find less than a hundredth of the objects each."""
+"""How many of the likeliest boxes are kept, at most."""
 
 _SAMPLES = 2000
 """How much of the training split is looked at."""
@@ -88,7 +88,7 @@ def likeliest_boxes(boxes: Sequence[Box]) -> list[Guess]:
     """
     boxes = boxes[:: max(math.ceil(len(boxes) / _CANDIDATES), 1)]
     corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    finds = np.array([iou_column(corners, box) >= MATCH_IOU for box in boxes], dtype=bool).reshape(-1, len(boxes))
+    finds = np.array([iou_column(corners, box) >= MATCH_IOU for box in boxes])
     left = np.ones(len(boxes), dtype=bool)
     chosen: list[Guess] = []
     while left.any() and len(chosen) < LIKELIEST:

@@ -35,6 +35,8 @@ from vrft_bench.tasks.data.annotations import read_json
 from vrft_bench.tasks.data.sources import Download, HubDataset, Need
 
 LOCK_FILE = "fetch.lock.json"
+_RECORDING = ".fetch.lock"
+"""What is locked while the lock file is read, changed and replaced, since a replaced file keeps nobody out."""
 Progress = Callable[[str, int, int | None], None]
 """Called with a file's name, the bytes that are there, and the bytes of the whole where known."""
 
@@ -189,11 +191,14 @@ def read_lock(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def _record(root: Path, url: str, entry: dict[str, Any]) -> None:
-    lock = read_lock(root)
-    lock[url] = {**entry, "fetched": datetime.now(UTC).isoformat(timespec="seconds")}
-    with tempfile.NamedTemporaryFile("w", dir=root, prefix=".lock-", encoding="utf-8", delete=False) as beside:
-        json.dump(lock, beside, indent=1, sort_keys=True)
-    Path(beside.name).replace(root / LOCK_FILE)
+    """Add an entry to the lock file. Processes that fetch into other folders of the same root wait for each other."""
+    with (root / _RECORDING).open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        lock = read_lock(root)
+        lock[url] = {**entry, "fetched": datetime.now(UTC).isoformat(timespec="seconds")}
+        with tempfile.NamedTemporaryFile("w", dir=root, prefix=".lock-", encoding="utf-8", delete=False) as beside:
+            json.dump(lock, beside, indent=1, sort_keys=True)
+        Path(beside.name).replace(root / LOCK_FILE)
 
 
 def _expected(source: Download, root: Path) -> tuple[str | None, str]:

@@ -175,13 +175,9 @@ def parse_detections(text: str, frame: Frame, *, truncated: bool = False) -> Pap
             boxes = listed.boxes
             if listed.duplicates:
                 notes.append(f"{listed.duplicates} box(es) dropped: an equal box came before")
+            width, height = frame.width, frame.height
             for (x1, y1, x2, y2), stated in boxes:
-                box = (
-                    x1 / 1000.0 * frame.width,
-                    y1 / 1000.0 * frame.height,
-                    x2 / 1000.0 * frame.width,
-                    y2 / 1000.0 * frame.height,
-                )
+                box = (x1 / 1000.0 * width, y1 / 1000.0 * height, x2 / 1000.0 * width, y2 / 1000.0 * height)
                 confidence = _rank(stated)
                 read += 1
                 inside = 0 <= x1 <= 1000 and 0 <= y1 <= 1000 and 0 <= x2 <= 1000 and 0 <= y2 <= 1000
