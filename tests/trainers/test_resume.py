@@ -42,6 +42,10 @@ def act_at(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) 
     monkeypatch.setattr(trl_engine, "training_callbacks", lambda *given: [*callbacks(*given), Act()])
 
 
+def crash() -> None:
+    raise ZeroDivisionError
+
+
 @pytest.mark.parametrize(
     ("trainer", "changes"),
     [("sft", {}), ("grpo", {"beta": 0.04, "engine_args": {"num_iterations": 2}})],
@@ -75,9 +79,10 @@ def test_a_grpo_training_that_crashed_ends_as_an_undisturbed_one(
     changes = {"steps": STEPS, "save_every": KILLED_AFTER, **changes}
     straight, crashed = tmp_path / "straight", tmp_path / "crashed"
     trainings.train("grpo", straight, **changes)
-    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-        act_at(patch, KILLED_AFTER + 1, lambda: 1 // 0)  # type: ignore[arg-type, return-value]
-        trainings.train("grpo", crashed, **changes)
+    with monkeypatch.context() as patch:
+        act_at(patch, KILLED_AFTER + 1, crash)
+        with pytest.raises(ZeroDivisionError):
+            trainings.train("grpo", crashed, **changes)
     assert read_record(crashed).status == "failed"
     assert [step_of(checkpoint) for checkpoint in checkpoints(crashed)] == [KILLED_AFTER]
     trainings.train("grpo", crashed, **changes)
@@ -92,9 +97,10 @@ def test_a_signal_saves_the_step_at_hand_and_the_same_command_goes_on(
 ) -> None:
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     trainings.train("sft", straight, steps=5, save_every=100)
-    with monkeypatch.context() as patch, pytest.raises(RunInterrupted, match=r"step 3 of 5 is kept in .*checkpoint-3"):
+    with monkeypatch.context() as patch:
         act_at(patch, 2, lambda: os.kill(os.getpid(), number))
-        trainings.train("sft", stopped, steps=5, save_every=100)
+        with pytest.raises(RunInterrupted, match=r"step 3 of 5 is kept in .*checkpoint-3"):
+            trainings.train("sft", stopped, steps=5, save_every=100)
     assert "ending after this step, with a checkpoint; Ctrl-C again ends it at once" in capsys.readouterr().err
     assert read_record(stopped).status == "interrupted"
     trainings.train("sft", stopped, steps=5, save_every=100)

@@ -215,3 +215,17 @@ def test_answers_longer_than_the_server_can_hold_are_refused_before_they_are_ask
     with pytest.raises(UserError, match="--max-tokens 1024 leave no room for a question"):
         list(connect(server).generate([request_of()]))
     assert server.asked == []
+
+
+def test_a_finish_reason_that_is_no_word_is_passed_over() -> None:
+    reply = Say("text").json()
+    reply["choices"][0]["finish_reason"] = {"type": "stop", "matched": 2}
+    (completion,) = ReplyFormat().completions(reply, Group((request_of(),)), IMAGE)
+    assert (completion.text, completion.finish_reason, completion.error) == ("text", "stop", None)
+
+
+def test_a_part_of_an_answer_without_text_adds_none() -> None:
+    reply = Say("text").json()
+    reply["choices"][0]["message"]["content"] = [{"type": "text", "text": None}, {"type": "text", "text": "seen"}]
+    (completion,) = ReplyFormat().completions(reply, Group((request_of(),)), IMAGE)
+    assert completion.text == "seen"

@@ -123,6 +123,41 @@ def test_a_key_is_hidden_whole_escaped_and_cut_short(monkeypatch: pytest.MonkeyP
     assert ApiKey.from_environment(None).hide_traces_in("no key ... at all") == "no key ... at all"
 
 
+@pytest.mark.parametrize("placeholder", ["1", "x", "EMPTY", "token"])
+def test_a_placeholder_for_a_key_is_not_taken_out_of_answers(monkeypatch: pytest.MonkeyPatch, placeholder: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", placeholder)
+    key = ApiKey.from_environment(None)
+    said = '{"index": 1, "text": "an EMPTY box", "completion_tokens": 1, ... }'
+    assert key.headers() == {"Authorization": f"Bearer {placeholder}"}
+    assert key.hide_in(said) == said
+    assert key.hide_traces_in(said) == said
+
+
+@pytest.mark.parametrize(
+    "url", ["user:secret@host:8000/v1", "http:/user:secret@host/v1", "http://user:secret@host:port/v1"]
+)
+def test_a_mistyped_address_is_not_repeated_where_it_may_hold_a_password(url: str) -> None:
+    with pytest.raises(UserError, match="holds a user name or a password") as refused:
+        OpenAIOptions.parse({"base_url": url})
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks5://u:secret@proxy:1080", "http://u:se/cret@proxy:3128", "http://u:secret@proxy:port", "http://["]
+)
+def test_a_proxy_that_is_no_address_is_refused_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", proxy)
+    with pytest.raises(UserError, match="names for https is no http address") as refused:
+        proxy_for("https://api.example/v1")
+    assert "cret" not in str(refused.value)
+    monkeypatch.setenv("https_proxy", "proxy:3128")
+    assert proxy_for("https://api.example/v1") == "http://proxy:3128"
+
+
 def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "no_proxy", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -147,6 +182,7 @@ NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
         ("Sat, 31 Jan 2026 12:01:30 GMT", 90.0),
         ("Sat, 31 Jan 2026 11:00:00 GMT", 0.0),
         ("Saturday, 31-Jan-26 12:00:05 GMT", 5.0),
+        ("Sat, 31 Jan 99999999999999999999 12:00:00 GMT", None),
         ("soon", None),
         ("nan", None),
         ("inf", None),

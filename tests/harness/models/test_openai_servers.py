@@ -68,6 +68,13 @@ def test_extra_fields_win_and_are_part_of_the_identity(serve: Any, connect: Any)
     assert backend.identity()["fields"]["top_k"] == 5
 
 
+def test_servers_that_do_not_say_what_they_loaded_are_told_apart_by_address(serve: Any, connect: Any) -> None:
+    one, other = (connect(serve(lambda asked: "text", listed(owned_by="llamacpp"))) for _ in range(2))
+    assert one.identity()["address"] == one.options.base_url
+    assert one.identity() != other.identity()
+    assert one.identity() | {"address": ""} == other.identity() | {"address": ""}
+
+
 def test_identity_is_what_can_change_an_answer_and_nothing_else(serve: Any, connect: Any) -> None:
     server, other = (serve(lambda asked: "text", listed(owned_by="vllm", root="org/model", created=n)) for n in (1, 2))
     plain = connect(server).identity()

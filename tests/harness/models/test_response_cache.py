@@ -115,6 +115,27 @@ def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
         assert second.asked == [("new", 0)]
 
 
+def test_two_servers_share_answers_only_where_the_model_is_known_by_content(tmp_path: Path) -> None:
+    class Served(Reader):
+        def __init__(self, **identity: Any) -> None:
+            super().__init__()
+            self._identity = identity
+
+        def identity(self) -> Mapping[str, Any]:
+            return {"name": "served", **self._identity}
+
+    def asked(address: str, **identity: Any) -> int:
+        with closing(CachedBackend(inner := Served(**identity), tmp_path, address=address)) as backend:
+            assert len(answers(backend, [question()])) == 1
+        return len(inner.asked)
+
+    assert asked("http://a:8000/v1", revision="server") == 1
+    assert asked("http://b:8000/v1", revision="server") == 1
+    assert asked("http://a:8000/v1/", revision="server") == 0
+    assert asked("http://a:8000/v1", files={"model.safetensors": "0"}) == 1
+    assert asked("http://b:8000/v1", files={"model.safetensors": "0"}) == 0
+
+
 def test_the_model_is_not_touched_where_every_answer_is_known(tmp_path: Path) -> None:
     """Its weights would take minutes to load."""
     sample = next(iter(get_task("lvis_fewshot").load(make_config({}).data_spec()).samples()))

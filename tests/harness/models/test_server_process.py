@@ -103,6 +103,21 @@ def test_it_ends_when_the_process_that_started_it_is_killed() -> None:
     Path(log).unlink()
 
 
+def test_variables_that_would_lock_us_out_are_kept_from_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "telling_server.py").write_text("import os\nprint(sorted({'KEPT', 'HELD_BACK'} & set(os.environ)))\n")
+    for name in ("PYTHONPATH", "KEPT", "HELD_BACK"):
+        monkeypatch.setenv(name, str(tmp_path))
+    server = ServerProcess("telling_server", [], without=["HELD_BACK"])
+    try:
+        with pytest.raises(BackendError, match=r"\['KEPT'\]"):
+            server.wait_until(lambda: False, SECONDS)
+    finally:
+        server.stop()
+        server.log.unlink()
+
+
 def test_a_server_that_ends_by_itself_is_told_with_the_end_of_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ def test_a_servers_command_line_says_the_same() -> None:
         ({"engine_args": {"--seed": 1}}, "engine_args holds '--seed', which is no argument of vLLM"),
         ({"engine_args": {"model": "x"}}, "engine_args sets model, which is set by --model"),
         ({"engine_args": {"generation_config": "auto"}}, "the run alone decides how text is drawn"),
+        ({"engine_args": {"hf_token": "x"}}, "engine_args sets hf_token, which is set by the environment alone"),
         ({"engine_args": {"max_num_seqs": 4}}, "engine_args sets max_num_seqs, which -M max_num_seqs=VALUE sets"),
     ],
 )

@@ -173,11 +173,11 @@ def test_boxes_and_rewards_are_those_of_the_plain_reading(short: int, text: str)
 @given(st.lists(st.tuples(st.floats(-9, 9), st.floats(180, 220), st.floats(0, 1)), min_size=1, max_size=30))
 @settings(deadline=None)
 @example([(0.0, 200.001, 0.5), (0.0, 200.0, 0.5)])
-def test_a_long_answer_is_compared_by_columns_to_the_same_result(halves: list[tuple[float, ...]]) -> None:
+def test_a_long_answer_is_compared_in_portions_to_the_same_result(halves: list[tuple[float, ...]]) -> None:
     """Boxes that cover about half of a truth, some a little more than half."""
     answer = [((100 + x, 100, 100 + x + width, 500), stated) for x, width, stated in halves]
     by_pairs = rewards._compare(answer, TRUTHS)
-    with mock.patch.object(rewards, "FEW_BOXES", 0):
+    with mock.patch.object(rewards, "FEW_BOXES", 0), mock.patch.object(rewards, "BOXES_AT_ONCE", 7):
         assert rewards._compare(answer, TRUTHS) == by_pairs
 
 

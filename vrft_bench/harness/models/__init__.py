@@ -40,7 +40,7 @@ def open_backend(config: RunConfig) -> Backend:
         from vrft_bench.harness.models.response_cache import CachedBackend
 
         try:
-            return CachedBackend(backend, config.cache)
+            return CachedBackend(backend, config.cache, address=config.backend_args().get("base_url"))
         except BaseException:
             backend.close()
             raise

@@ -33,7 +33,6 @@ from vrft_bench.harness.models.openai_options import ApiKey, OpenAIOptions
 from vrft_bench.harness.models.openai_servers import (
     DIALECTS,
     ServedModel,
-    is_this_machine,
     read_model_list,
     refuse_long_answers,
 )
@@ -68,7 +67,7 @@ class OpenAIBackend:
         return {
             "backend": "openai",
             "name": self._name,
-            **self.served.identity(same_machine=is_this_machine(options.base_url)),
+            **self.served.identity(options.base_url),
             "fields": self._fields,
             "image_format": options.image_format,
             "resize": options.resize,

@@ -209,11 +209,12 @@ class ReplyFormat:
         if not isinstance(message, dict):
             return Unusable(f"the server's answer holds a choice without a message: {_shortened(choice)}")
         reason = choice.get("finish_reason")
+        reason = reason if isinstance(reason, str) else None
         if reason in _STOPPED_BY_SERVER:
             return Unusable(f"the server gave up on it (finish_reason {reason!r})")
         content = message.get("content")
         if isinstance(content, list):
-            content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+            content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
         thought = message.get("reasoning_content") or message.get("reasoning")
         text = content if isinstance(content, str) else ""
         if thought and isinstance(thought, str):

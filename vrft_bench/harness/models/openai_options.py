@@ -15,7 +15,9 @@ from vrft_bench.errors import UserError, did_you_mean
 from vrft_bench.harness.images import SentFormat
 
 DEFAULT_KEY = "OPENAI_API_KEY"
-_HIDDEN = "[key]"
+_HIDDEN, _SHORTEST_SECRET = "[key]", 8
+"""What stands for a key, and how many characters make one a secret. Shorter are what servers without keys are given
+(``EMPTY``, ``x``), and to take them out of answers would change what the model said."""
 _CUT_SHORT, _TELLING = re.compile(r"\S*(?:\*{2,}|\.{3}|…)\S*"), 4
 """A word with its middle left out, and how many characters tell that it was a certain one."""
 _ImageUrl = Literal["data", "file", "http"]
@@ -52,9 +54,13 @@ class ApiKey:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._text}"} if self._text else {}
 
+    @property
+    def _is_secret(self) -> bool:
+        return len(self._text) >= _SHORTEST_SECRET
+
     def hide_in(self, text: str) -> str:
         """``text`` that a server sent, without the key."""
-        for spelling in (self._text, self._text.replace("/", r"\/")) if self._text else ():
+        for spelling in (self._text, self._text.replace("/", r"\/")) if self._is_secret else ():
             text = text.replace(spelling, _HIDDEN)
         return text
 
@@ -63,7 +69,7 @@ class ApiKey:
         begins, ends = self._text[:_TELLING], self._text[-_TELLING:]
 
         def hidden(cut: re.Match[str]) -> str:
-            return _HIDDEN if begins and (begins in cut[0] or ends in cut[0]) else cut[0]
+            return _HIDDEN if self._is_secret and (begins in cut[0] or ends in cut[0]) else cut[0]
 
         return _CUT_SHORT.sub(hidden, self.hide_in(text))
 
@@ -172,7 +178,7 @@ def _base_url(name: str, value: object) -> str:
         port_is_number = parts.port is None or parts.port >= 0
     except ValueError:
         parts, port_is_number = urlsplit(""), False
-    if "@" in parts.netloc:
+    if "@" in (parts.netloc or text):
         raise UserError(
             "--base-url holds a user name or a password, which would be written into run.json",
             fix=f"leave them out; a key is read from the environment: export {DEFAULT_KEY}=...",

@@ -77,12 +77,17 @@ class ServedModel:
     def dialect(self) -> Dialect:
         return DIALECTS.get(self.owned_by or "", PLAIN)
 
-    def identity(self, *, same_machine: bool) -> dict[str, Any]:
-        """What can be known of the weights: their content where the server reads a folder of this very machine."""
-        if same_machine and self.root is not None and (Path(self.root) / "config.json").is_file():
+    def identity(self, base_url: str) -> dict[str, Any]:
+        """What can be known of the weights: their content where the server reads a folder of this very machine.
+
+        A name alone says little (``default``, ``gpt-3.5-turbo`` of llama.cpp): where a server does not say what it has
+        loaded, its address is part of what the model is.
+        """
+        if is_this_machine(base_url) and self.root is not None and (Path(self.root) / "config.json").is_file():
             found = find_checkpoint(self.root).fingerprint
             return {"files": found["files"], "owned_by": self.owned_by}
-        return {"root": self.root, "base": self.base, "owned_by": self.owned_by, "revision": "server"}
+        found = {"root": self.root, "base": self.base, "owned_by": self.owned_by, "revision": "server"}
+        return found if self.root is not None else {**found, "address": base_url}
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         """The checkpoint behind the model, where this machine can find it: a folder, or an id that the hub knows."""

@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp import payload
 
 from vrft_bench import __version__
+from vrft_bench.errors import UserError
 from vrft_bench.harness.models.openai_chat import error_code, said_by
 from vrft_bench.harness.models.openai_faults import Answer, Fault, Kind, kind_of, parse_retry_after
 from vrft_bench.harness.models.openai_options import ApiKey
@@ -107,16 +108,34 @@ class Transport:
 
 
 def proxy_for(base_url: str) -> str | None:
-    """The proxy that the environment (``HTTPS_PROXY``, ``NO_PROXY``, ...) names for ``base_url``."""
+    """The proxy that the environment (``HTTPS_PROXY``, ``NO_PROXY``, ...) names for ``base_url``.
+
+    Raises :class:`UserError` for one that is no address, without its text, which may hold a password.
+    """
     parts = urlsplit(base_url)
     if is_this_machine(base_url) or proxy_bypass(parts.hostname or ""):
         return None
-    return getproxies().get(parts.scheme)
+    proxy = getproxies().get(parts.scheme)
+    if not proxy:
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"  # as curl reads it
+    try:
+        there = urlsplit(proxy)
+        is_address = there.scheme in ("http", "https") and bool(there.hostname) and (there.port or 1) > 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise UserError(
+            f"the proxy that the environment names for {parts.scheme} is no http address",
+            fix=f"export {parts.scheme.upper()}_PROXY=http://HOST:PORT, with / as %2F and @ as %40 in a password",
+        )
+    return proxy
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:
     """The body; ``None`` for one that is too long to be read."""
-    if (expected := response.content_length) is not None:
+    expected = response.content_length
+    if expected is not None and "Content-Encoding" not in response.headers:  # a few compressed bytes may be gigabytes
         return await response.read() if expected <= LONGEST_ANSWER else None
     parts, length = [], 0
     async for part in response.content.iter_any():

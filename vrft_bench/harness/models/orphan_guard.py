@@ -95,15 +95,12 @@ def main() -> None:
 def _handles_until_the_end(owner: int) -> list[int]:
     """Handles of the processes that standard input names: an id may soon be another process's."""
     handles: list[int] = []
-    try:
-        owners = os.pidfd_open(owner)
-    except ProcessLookupError:
-        return handles
+    watched: list[int] = [0]
+    wait: float | None = 0.0
+    with contextlib.suppress(ProcessLookupError):  # the owner may be gone already; what it said waits all the same
+        watched, wait = [0, os.pidfd_open(owner)], None
     text = ""
-    while True:
-        ready, _, _ = select.select([0, owners], [], [])
-        if 0 not in ready:  # the owner is gone, and all that it said is read
-            return handles
+    while 0 in select.select(watched, [], [], wait)[0]:
         said = os.read(0, 4096).decode()
         *words, text = (text + said).split("\n")
         for word in words:
@@ -111,7 +108,8 @@ def _handles_until_the_end(owner: int) -> list[int]:
                 with contextlib.suppress(ProcessLookupError):
                     handles.append(os.pidfd_open(int(word)))
         if not said or _END in words:
-            return handles
+            break
+    return handles
 
 
 if __name__ == "__main__":

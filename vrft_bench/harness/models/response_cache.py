@@ -61,11 +61,14 @@ class _LookedUp:
 class CachedBackend:
     """``inner`` with a memory in ``folder``. A run's records are the same with it and without it, but for their timing.
 
+    ``address`` is that of a server that answers. Where its model is not known by content, its answers are no other
+    server's: two that serve different weights may say the same of themselves.
+
     Raises :class:`UserError` for a folder that cannot serve (see :class:`AnswerStore`) and for an ``inner`` that
     :class:`ReadsTruth`. Where the file fails later (a full disk), the run goes on without it and says so once.
     """
 
-    def __init__(self, inner: Backend, folder: Path) -> None:
+    def __init__(self, inner: Backend, folder: Path, *, address: str | None = None) -> None:
         if isinstance(inner, ReadsTruth) and inner.reads_truth:
             raise UserError(
                 "--cache keeps the answers of models, and this one reads the truth, which is no part of a question",
@@ -73,6 +76,7 @@ class CachedBackend:
             )
         self.cached = 0
         self._inner = inner
+        self._address = address
         self._store: AnswerStore | None = AnswerStore(folder)
 
     def identity(self) -> Mapping[str, Any]:
@@ -137,7 +141,10 @@ class CachedBackend:
             yield waiting.popleft()
 
     def _looked_up(self, requests: Iterable[Request]) -> Iterator[_LookedUp]:
-        model = fingerprint(self._inner.identity())
+        identity = self._inner.identity()
+        if self._address is not None and "files" not in identity:
+            identity = {**identity, "address": self._address.rstrip("/")}
+        model = fingerprint(identity)
         for request in requests:
             key = request_key(request, model) if self._store is not None else None
             yield _LookedUp(request, key, self._known(key, request))

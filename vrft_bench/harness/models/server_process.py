@@ -27,9 +27,12 @@ _TOLD_LINES = 20
 
 
 class ServerProcess:
-    """``python -m module arguments...``, running. What it writes goes into ``log``."""
+    """``python -m module arguments...``, running. What it writes goes into ``log``.
 
-    def __init__(self, module: str, arguments: Sequence[str]) -> None:
+    It has this process's environment but for the variables called ``without``.
+    """
+
+    def __init__(self, module: str, arguments: Sequence[str], without: Sequence[str] = ()) -> None:
         descriptor, name = tempfile.mkstemp(prefix="vrft-bench-", suffix=".log")
         self.log = Path(name)
         self._module = module
@@ -40,6 +43,7 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env={name: value for name, value in os.environ.items() if name not in without},
                 start_new_session=True,
             )
 

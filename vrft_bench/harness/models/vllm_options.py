@@ -26,6 +26,7 @@ _MANAGED = {
     "tokenizer_revision": "-M revision=NAME",
     "code_revision": "-M revision=NAME",
     "enable_prefix_caching": "nothing: it is always on",
+    "hf_token": "the environment alone: export HF_TOKEN=...",
     "disable_log_stats": "nothing: it is always off",
 }
 """Arguments of the engine that ``engine_args`` may not set, and what sets them."""

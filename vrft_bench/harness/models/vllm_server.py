@@ -28,6 +28,9 @@ from vrft_bench.tasks.coordinates import ModelProfile
 MODULE = "vllm.entrypoints.openai.api_server"
 """Not the ``vllm`` command, which the build for CPUs installs without what it needs."""
 
+KEY_VARIABLE = "VLLM_API_KEY"
+"""It makes a server ask for a key, which the one for this run alone has no use for: we would be locked out."""
+
 _SECONDS = 5.0  # for one answer to "are you there?"
 
 
@@ -99,7 +102,7 @@ class _Server:
                 "chat_template_content_format": "openai",
                 "disable_uvicorn_access_log": True,
             }
-            self.process = ServerProcess(MODULE, as_flags(arguments))
+            self.process = ServerProcess(MODULE, as_flags(arguments), without=(KEY_VARIABLE,))
             try:
                 self.process.wait_until(lambda: _serves(address, name), checkpoint.options.start_timeout)
                 self.client = OpenAIBackend(name, self._client_options(checkpoint, profile, address, extra))
@@ -108,8 +111,10 @@ class _Server:
                 raise
 
     def close(self) -> None:
-        self.client.close()
-        self.process.stop()
+        try:
+            self.client.close()
+        finally:
+            self.process.stop()
 
     @staticmethod
     def _client_options(

@@ -9,8 +9,8 @@ earns 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
-from itertools import chain, repeat
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -29,8 +29,8 @@ from vrft_bench.tasks.paper.symbolic import verified
 MATCH_IOU = 0.5
 """A match has to lie above this; exactly .5 is none."""
 
-FEW_BOXES = 500
-"""Up to so many boxes, comparing each with each truth takes no time that matters."""
+FEW_BOXES, BOXES_AT_ONCE = 200, 1000
+"""Up to so many boxes, comparing each with each truth takes no time that matters; more are compared in portions."""
 
 _LONGEST_HARMLESS = 300
 """Up to so many characters, a box holds no number beyond the range of floats."""
@@ -191,20 +191,23 @@ def _compare(boxes: Boxes, truths: list[list[float]]) -> Compared:
     return Compared(total, confidence / len(boxes), len(boxes), len(truths))
 
 
-def _rivals(positions: list[tuple[Any, ...]], free: Mapping[int, list[float]]) -> Iterable[Collection[int]]:
-    """For each box, numbers of the truths that it has to be compared with: all that are free when its turn comes.
+def _rivals(positions: list[tuple[Any, ...]], free: Mapping[int, list[float]]) -> Iterator[Collection[int]]:
+    """For each box, numbers of the truths that it has to be compared with: all that are free when its turn comes."""
+    for first in range(0, len(positions), BOXES_AT_ONCE):
+        yield from _rivals_at_once(positions[first : first + BOXES_AT_ONCE], free)
 
-    Of a long answer that holds nothing but numbers, arrays tell first which truths come near the threshold.
-    """
+
+def _rivals_at_once(positions: list[tuple[Any, ...]], free: Mapping[int, list[float]]) -> Sequence[Collection[int]]:
+    """Where there are many boxes, of nothing but numbers, arrays tell which truths come near the threshold."""
     plain = len(positions) > FEW_BOXES and set(map(type, chain.from_iterable(positions))) <= {int, float}
     if not plain or set(map(len, positions)) != {4}:
-        return repeat(free.keys())
+        return [free.keys()] * len(positions)
     import numpy as np
 
     try:
         columns = np.array(positions, dtype=np.float64)
     except OverflowError:  # an integer of hundreds of digits
-        return repeat(free.keys())
+        return [free.keys()] * len(positions)
     rivals: list[tuple[int, ...]] = [()] * len(positions)
     with np.errstate(all="ignore"):
         for number, (x1, y1, x2, y2) in free.items():
