@@ -4,9 +4,9 @@ Everything heavy is imported inside. TRL's own classes train, and nothing here c
 
 Resuming is exact: the steps after a checkpoint are those of the undisturbed training, bit by bit where the device
 computes alike twice. Two things that the engine does not do are done here. Weights are loaded from the checkpoint by
-their names in its files, where transformers' Trainer (5.19) looks for the names of modules: Qwen-VL's differ, and every
-weight would silently stay that of the base model. And the order of samples in an epoch follows from seed and epoch
-alone, where TRL's GRPO (1.16) has it follow from how many epochs this process has begun.
+their names in its files, where transformers' Trainer looks for the names of modules: Qwen-VL's differ, and every weight
+would silently stay that of the base model (transformers#43701, open as of 5.19). And the order of samples in an epoch
+follows from seed and epoch alone, where TRL's GRPO (1.16) has it follow from how many epochs this process has begun.
 """
 
 from __future__ import annotations

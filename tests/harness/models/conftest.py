@@ -34,15 +34,15 @@ def text_config(tokenizer: Any) -> dict[str, Any]:
         "hidden_size": 64,
         "intermediate_size": 96,
         "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 32,  # the smallest that vLLM computes on a CPU
         "max_position_embeddings": 4096,
         "initializer_range": 0.2,
         "bos_token_id": None,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
-        "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10_000.0},
+        "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10_000.0},
     }
 
 
@@ -59,7 +59,9 @@ def random_model(model_type: str, tokenizer: Any) -> Any:
 
     torch.manual_seed(0)
     text = text_config(tokenizer)
-    if model_type != "qwen3_vl":
+    if model_type == "qwen3_vl":
+        text["rope_parameters"]["mrope_interleaved"] = True  # transformers knows; vLLM goes by the config
+    else:
         del text["head_dim"]
     tokens = {
         f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{token}|>")

@@ -13,7 +13,8 @@ from openai_server import Pictures, Say, Status
 
 from vrft_bench.errors import UserError
 from vrft_bench.harness.models.base import Request, Sampling
-from vrft_bench.harness.models.openai_chat import ChatFormat, Group, ReplyFormat, SentImage, Unusable, in_groups
+from vrft_bench.harness.models.groups import Group, in_groups
+from vrft_bench.harness.models.openai_chat import ChatFormat, ReplyFormat, SentImage, Unusable
 from vrft_bench.tasks.base import Status as Read
 from vrft_bench.tasks.profiles import ABS_ORIGINAL
 
@@ -96,23 +97,6 @@ def test_completions_drawn_together_or_one_by_one_have_the_same_seeds() -> None:
     assert [body_of(group).get("n") for group in alone] == [None] * 12
     other = [body_of(group)["seed"] for group in in_groups(Pictures(size=3).requests(replace(DRAWN, seed=8)), True)]
     assert not set(other) & set(seeds(alone).values())
-
-
-def test_greedy_completions_are_never_asked_together() -> None:
-    requests = Pictures(size=2).requests(Sampling(n=3))
-    assert [len(group.requests) for group in in_groups(requests, True)] == [1] * 6
-
-
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), unique=True).map(sorted))
-def test_groups_hold_every_request_once_and_only_such_as_follow_each_other(asked: list[tuple[int, int]]) -> None:
-    requests = Pictures(size=3).requests(DRAWN)
-    chosen = [requests[4 * sample + n] for sample, n in asked]
-    groups = list(in_groups(iter(chosen), True))
-    assert [request for group in groups for request in group.requests] == chosen
-    for group in groups:
-        assert len({request.sample.id for request in group.requests}) == 1
-        ns = [request.n for request in group.requests]
-        assert ns == list(range(ns[0], ns[0] + len(ns)))
 
 
 def test_vllm_is_asked_for_all_completions_of_a_question_at_once(serve: Any, connect: Any) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_server import Asked, Drop, Hang, OpenAIServer, Pictures, Raw, Say, Status, index_of
+from openai_server import Asked, Drop, Hang, Later, OpenAIServer, Pictures, Raw, Say, Status, index_of
 
 from vrft_bench.errors import BackendError, ExitCode, PartialRunError
 from vrft_bench.harness.config import RunConfig
+from vrft_bench.harness.models import openai_client
 from vrft_bench.harness.models.base import Completion
 from vrft_bench.harness.models.openai import OpenAIBackend
 from vrft_bench.harness.run import evaluate
@@ -148,6 +149,44 @@ def test_a_first_question_that_is_refused_alone_fails_alone(serve: Any, connect:
     completions = answers(connect(server), size=12)
     assert [completion.error for completion in completions] == ["HTTP 400: too long"] * 12
     assert len(server.asked) == 13
+
+
+@pytest.mark.parametrize("answered", [0, 5])
+def test_a_server_that_takes_requests_and_falls_silent_ends_the_run(serve: Any, connect: Any, answered: int) -> None:
+    server = serve(lambda asked: "text" if len(server.asked) <= answered else Hang())
+    with pytest.raises(BackendError) as caught:
+        answers(connect(server, timeout=0.3, max_concurrent=4), size=40)
+    assert caught.value.exit_code == ExitCode.BACKEND_FAILED
+    assert caught.value.message == (
+        f"the server {server.url} takes requests and answers none, not even a plain question about a small image: "
+        "no answer within 0.3 seconds (timeout)"
+    )
+    assert "give it more than -M timeout=0.3" in (caught.value.fix or "")
+    plain = [asked for asked in server.asked if "What is in the image?" in asked.text]
+    assert len(plain) == 1
+    assert len(server.asked) <= answered + 4 + len(plain)
+
+
+def test_the_plain_question_is_asked_alone_and_an_answer_to_it_lets_the_run_go_on(serve: Any, connect: Any) -> None:
+    came: list[tuple[datetime, bool]] = []
+
+    def script(asked: Asked) -> Any:
+        plain = "What is in the image?" in asked.text
+        crowded = not any(was_plain for _, was_plain in came)
+        came.append((datetime.now(UTC), plain))
+        return Later(0.2, "It is grey.") if plain else Hang() if crowded else "text"
+
+    completions = answers(connect(serve(script), timeout=0.4, max_concurrent=4), size=12)
+    assert [(one.text, one.error) for one in completions] == [("text", None)] * 12
+    assert [plain for _, plain in came] == [False] * 4 + [True] + [False] * 12
+    assert (came[5][0] - came[4][0]).total_seconds() >= 0.2
+
+
+def test_a_request_is_not_waited_for_all_day(serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_client, "LONGEST_SILENCE", 0.5)
+    server = serve(lambda asked: "It is grey." if index_of(asked) > 1000 else Hang())
+    (completion,) = answers(connect(server, timeout=0.2, retries=8))
+    assert completion.error == "no answer within 0.2 seconds (timeout) (after 3 attempts)"
 
 
 def free_port() -> int:

@@ -25,7 +25,8 @@ from vrft_bench.harness.images import ImageCache, ImageError
 from vrft_bench.harness.models.background_loop import BackgroundLoop
 from vrft_bench.harness.models.base import Completion, Request
 from vrft_bench.harness.models.checkpoint import select_profile
-from vrft_bench.harness.models.openai_chat import ChatFormat, Group, ReplyFormat, in_groups, refuse_control_tokens
+from vrft_bench.harness.models.groups import Group, in_groups
+from vrft_bench.harness.models.openai_chat import ChatFormat, ReplyFormat, refuse_control_tokens
 from vrft_bench.harness.models.openai_client import PatientClient
 from vrft_bench.harness.models.openai_faults import Fault
 from vrft_bench.harness.models.openai_images import ImageSender

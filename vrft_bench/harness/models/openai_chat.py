@@ -7,38 +7,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vrft_bench.harness.models.base import Completion, Request, Sampling
 from vrft_bench.harness.models.control_tokens import ANSWER_TAGS
-from vrft_bench.harness.models.gumbel import row_seed
+from vrft_bench.harness.models.groups import Group
 from vrft_bench.tasks.coordinates import ModelProfile
 
 _CONTROL_TOKEN = re.compile(r"<\|[^<>|\s]{1,64}\|>")
 """How every family that we know writes its control tokens. A server's tokenizer takes them for real in a question."""
 
-_SEEDS = 1 << 30
-"""Seeds are below it: some servers keep them in 32 bits, and completion ``n`` adds ``n``."""
-
 _HELD_BACK = "content_filter"
 _STOPPED_BY_SERVER = frozenset({"abort", "error"})
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """One question and the completions that one request asks of it, whose ``n`` follow each other."""
-
-    requests: tuple[Request, ...]
-
-    @property
-    def first(self) -> Request:
-        return self.requests[0]
-
-    def failed(self, reason: str) -> list[Completion]:
-        """Every completion of the group, failed."""
-        return [Completion(one.sample.id, one.n, "", "error", error=reason) for one in self.requests]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +38,6 @@ class Unusable:
 
     reason: str
     code: int | None = None
-
-
-def in_groups(requests: Iterable[Request], together: bool) -> Iterator[Group]:
-    """``requests`` one by one; where ``together``, drawn completions of one sample that follow each other in one group.
-
-    Greedy completions stay alone: servers refuse ``n`` without a temperature.
-    """
-    held: list[Request] = []
-    for request in requests:
-        if held and not (together and _continues(held[-1], request)):
-            yield Group(tuple(held))
-            held = []
-        held.append(request)
-        if not (together and request.sampling.temperature > 0.0 and request.n + 1 < request.sampling.n):
-            yield Group(tuple(held))
-            held = []
-    if held:
-        yield Group(tuple(held))
-
-
-def _continues(last: Request, request: Request) -> bool:
-    return (last.sample.id, last.n + 1, last.sampling) == (request.sample.id, request.n, request.sampling)
 
 
 def refuse_control_tokens(request: Request) -> None:
@@ -107,7 +67,7 @@ class ChatFormat:
     def body(self, group: Group, image_url: bytes, more: Mapping[str, Any] | None = None) -> tuple[bytes, ...]:
         """The JSON as pieces to be sent one after the other. ``image_url`` is one of them, and is not copied."""
         request = group.first
-        seed = _seed(request) if request.sampling.temperature > 0.0 and "seed" not in self._fields else None
+        seed = group.seed if request.sampling.temperature > 0.0 and "seed" not in self._fields else None
         return self._pieces(request.messages, image_url, request.sampling, len(group.requests), seed, more)
 
     def plain_question(self, sampling: Sampling, image_url: bytes) -> tuple[bytes, ...]:
@@ -153,11 +113,6 @@ class ChatFormat:
         if isinstance(content, str):
             return content
         return [self._image if part["type"] == "image" else part for part in content]
-
-
-def _seed(request: Request) -> int:
-    """The seed of one completion: the sample's own, plus ``n``, as servers count up for completions drawn together."""
-    return row_seed(request.sampling.seed, request.sample.id, 0) % _SEEDS + request.n
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ One that no request can escape ends the run, and says what the server said.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +28,9 @@ LONGEST_BACKOFF = 60.0
 LONGEST_PAUSE = 600.0
 """Seconds. A server that asks for a longer pause (a daily quota is spent) is not waited for."""
 
+LONGEST_SILENCE = 1800.0
+"""Seconds that one request waits in vain, over all its attempts, before it is given up; two attempts at least."""
+
 LOOK_UPS = 3
 
 
@@ -39,14 +43,18 @@ class PatientClient:
         """Requests between two attempts; they hold no place in flight."""
         self._transport = transport
         self._options = options
+        self._most_timeouts = max(2, math.ceil(LONGEST_SILENCE / options.timeout))
         self._plain: asyncio.Task[Answer | Fault] | None = None
+        self._sign: asyncio.Task[Fault | None] | None = None
+        """The question by which a server that has fallen silent is told from one that is slow, while it is asked."""
         self._answered = False
         self._contacts = 0
         """How often the server said anything at all."""
 
     async def close(self) -> None:
-        if self._plain is not None:
-            self._plain.cancel()
+        for question in (self._plain, self._sign):
+            if question is not None:
+                question.cancel()
         await self._transport.close()
 
     async def ask(
@@ -58,10 +66,11 @@ class PatientClient:
         """What ``read`` makes of the answer to the body in ``pieces``, or the fault that is this request's own.
 
         ``plain_question`` makes the body of a question that any model can answer. It is asked once, if the server
-        refuses something before it has answered anything: what refuses that too refuses everything. Raises
+        refuses something before it has answered anything: what refuses that too refuses everything. It is also asked
+        after an attempt that timed out while the server said nothing to any other request. Raises
         :class:`BackendError` where no other request can do better.
         """
-        outcome = await self._persist(pieces, read)
+        outcome = await self._persist(pieces, read, plain_question)
         if isinstance(outcome, Fault) and outcome.kind is Kind.REFUSED and not self._answered:
             await self._ask_plainly(plain_question)
         return outcome
@@ -85,45 +94,86 @@ class PatientClient:
 
     async def _ask_plainly(self, plain_question: Callable[[], Sequence[bytes]]) -> None:
         if self._plain is None:
-            question = self._persist(plain_question(), lambda answer: unusable(answer.value) or answer)
+            question = self._persist(plain_question(), lambda answer: unusable(answer.value) or answer, plain_question)
             self._plain = asyncio.get_running_loop().create_task(question)
         outcome = await asyncio.shield(self._plain)
         if isinstance(outcome, Fault):
             raise self._fatal(outcome, "refuses even a plain question about a small image")
 
-    async def _persist(self, pieces: Sequence[bytes], read: Callable[[Answer], T | Unusable]) -> T | Fault:
-        contacts, attempt = self._contacts, 0
+    async def _expect_a_sign(self, plain_question: Callable[[], Sequence[bytes]]) -> None:
+        """Raise :class:`BackendError` if a plain question, asked once, brings nothing out of the server either."""
+        if self._sign is None:
+            self._sign = asyncio.get_running_loop().create_task(self._listen(plain_question()))
+        silence = await asyncio.shield(self._sign)
+        if silence is not None:
+            raise BackendError(
+                f"the server {self._transport.base_url} takes requests and answers none, "
+                f"not even a plain question about a small image: {silence.reason}",
+                fix="look into the server's own log; if it is at work and slow, give it more than "
+                f"-M timeout={self._options.timeout:g}. Then repeat the command: it resumes",
+            )
+
+    async def _listen(self, question: Sequence[bytes]) -> Fault | None:
+        """The timeout of ``question``, if the server has answered no other request meanwhile either."""
+        contacts = self._contacts
+        try:
+            outcome = await self._transport.post(CHAT, question)
+        finally:
+            self._sign = None
+        self._contacts += isinstance(outcome, Answer) or outcome.status is not None
+        if isinstance(outcome, Answer) or outcome.kind is not Kind.SILENT or self._contacts != contacts:
+            return None
+        return outcome
+
+    async def _persist(
+        self,
+        pieces: Sequence[bytes],
+        read: Callable[[Answer], T | Unusable],
+        plain_question: Callable[[], Sequence[bytes]],
+    ) -> T | Fault:
+        contacts, attempt, timeouts = self._contacts, 0, 0
         while True:
-            outcome = await self._attempt(pieces, read)
+            outcome = await self._attempt(pieces, read, plain_question)
             if not isinstance(outcome, Fault) or outcome.kind is Kind.REFUSED:
                 return outcome
             if outcome.kind is Kind.CLOSED:
                 raise self._fatal(outcome, "answers no request")
-            if attempt >= self._options.retries:
+            timeouts += outcome.kind is Kind.SILENT
+            if attempt >= self._options.retries or timeouts >= self._most_timeouts:
                 if outcome.kind is Kind.UNREACHABLE and self._contacts == contacts:
                     raise self._fatal(outcome, "is not there (any more)")
                 return Fault(outcome.kind, f"{outcome.reason} (after {attempt + 1} attempts)", outcome.status)
             await self._wait(attempt, outcome)
             attempt += 1
 
-    async def _attempt(self, pieces: Sequence[bytes], read: Callable[[Answer], T | Unusable]) -> T | Fault:
+    async def _attempt(
+        self,
+        pieces: Sequence[bytes],
+        read: Callable[[Answer], T | Unusable],
+        plain_question: Callable[[], Sequence[bytes]],
+    ) -> T | Fault:
         ticket = await self.limit.acquire()
         answered = overloaded = False
         try:
+            if self._sign is not None:  # a server that a crowd has silenced may still answer a question on its own
+                await self._expect_a_sign(plain_question)
+            contacts = self._contacts
             outcome: T | Fault = _understood(await self._transport.post(CHAT, pieces), read)
             if not isinstance(outcome, Fault):
                 answered = self._answered = True
                 self._contacts += 1
                 return outcome
-            overloaded = outcome.kind in (Kind.OVERLOADED, Kind.UNREACHABLE)
+            overloaded = outcome.kind in (Kind.OVERLOADED, Kind.SILENT, Kind.UNREACHABLE)
             self._contacts += outcome.status is not None
             if outcome.retry_after is not None:
                 if outcome.retry_after > LONGEST_PAUSE:
                     raise self._fatal(outcome, f"asks for a pause of {outcome.retry_after:,.0f} seconds")
                 self.limit.pause(outcome.retry_after)  # for all: requests that it has not yet turned away would be
-            return outcome
         finally:
             self.limit.release(ticket, answered=answered, overloaded=overloaded)
+        if outcome.kind is Kind.SILENT and self._contacts == contacts:
+            await self._expect_a_sign(plain_question)
+        return outcome
 
     async def _wait(self, attempt: int, fault: Fault) -> None:
         """Sleep before the next attempt: what the server asks for, and a random part of a time that doubles."""

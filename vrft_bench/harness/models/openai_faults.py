@@ -18,6 +18,7 @@ class Kind(StrEnum):
     """What a failure means for the request, and for those after it."""
 
     OVERLOADED = "overloaded"  # later, and fewer at a time
+    SILENT = "silent"  # later, and fewer at a time: no answer came in time
     UNREACHABLE = "unreachable"  # later; there is no server to speak of
     BROKEN = "broken"  # again: the exchange went wrong
     REFUSED = "refused"  # not again: the server will not answer this request

@@ -79,7 +79,7 @@ class Transport:
         except TimeoutError as error:
             if isinstance(error, aiohttp.ConnectionTimeoutError):
                 return Fault(Kind.UNREACHABLE, f"no connection within {min(CONNECT_SECONDS, self._timeout):g} seconds")
-            return Fault(Kind.OVERLOADED, f"no answer within {timeout or self._timeout:g} seconds (timeout)")
+            return Fault(Kind.SILENT, f"no answer within {timeout or self._timeout:g} seconds (timeout)")
         except aiohttp.ClientConnectorError as error:
             return Fault(Kind.UNREACHABLE, f"no connection: {_words(error.os_error)}")
         except (aiohttp.ClientError, OSError) as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from vrft_bench.errors import BackendError, UserError
 from vrft_bench.harness.images import ImageCache, ImageError
@@ -84,6 +85,7 @@ class _Running:
         self._engine = Engine(str(checkpoint), checkpoint.engine_arguments(profile), stops)
         self._loop = BackgroundLoop("vllm")
         self._images = ImageLoader(images)
+        self._limited = lru_cache(checkpoint.with_pixel_limits)
         self._seen: set[Size] = set()
         try:
             self._rehearse()
@@ -116,7 +118,8 @@ class _Running:
         ref = request.sample.image
         try:
             prompt = self._checkpoint.prompt(request)
-            size, processed = sizes(ref.width, ref.height, request.profile)
+            profile = self._limited(request.profile)
+            size, processed = sizes(ref.width, ref.height, profile)
             image = await self._images.load(ref, size)
         except (ImageError, ValueError) as error:
             return group.failed(str(error))
@@ -128,7 +131,7 @@ class _Running:
         outcome = await self._engine.draw(question, self._draw(group, prompt))
         if isinstance(outcome, Refused):
             return group.failed(outcome.reason)
-        self._check_size(outcome, processed, request.profile)
+        self._check_size(outcome, processed, profile)
         return self._completions(group, prompt, outcome, processed, image.sha256)
 
     def _draw(self, group: Group, prompt: Prompt) -> Draw:
