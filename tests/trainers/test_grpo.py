@@ -74,14 +74,14 @@ def test_completions_are_kept_with_their_sample_status_and_score(trained: Path) 
 
 def test_the_evaluation_in_memory_finds_what_a_run_of_the_checkpoint_finds(trained: Path, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
-    found = {line["step"]: line for line in lines if "eval/AP" in line}
+    found = {line["step"]: line for line in lines if "eval/ap" in line}
     assert sorted(found) == [0, 1, 2]
     for step, model in ((0, TINY), (1, trained / "checkpoint-1"), (2, trained / "final")):
         config = make_config(
             {"task": ["coco_fewshot"], "ask": "present", "limit": 6, "output_dir": tmp_path / str(step)}
         )
         result = evaluate(get_task("coco_fewshot"), HFBackend(str(model)), config)
-        assert found[step]["eval/AP"] == result.report.figures["AP"].value
+        assert found[step]["eval/ap"] == result.report.figures["ap"].value
         assert found[step]["eval/reward"] == result.answers.reward
     assert found[2]["eval/reward"] != found[0]["eval/reward"]
 
@@ -174,7 +174,7 @@ def test_the_other_options_arrive_in_trl_too(trainings: Any, tmp_path: Path) -> 
         ({"engine_args": {"reward_weights": [1]}}, r"'reward_weights' is set by vrft-bench"),
         ({"batch_size": 10}, r"a step of 10 completions cannot be cut into groups of 4"),
         ({"batch_size": 8, "accumulation": 3}, r"batch_size 8 cannot be cut into 3 equal forward passes"),
-        ({"loss": "gppo"}, r"loss"),
+        ({"loss": "gppo"}, r"loss 'gppo' is not known; did you mean 'grpo'"),
         ({"lr_schedule": "wavy"}, r"the engine refuses these arguments"),
         ({"report_to": ["tensorbord"]}, r"report_to 'tensorbord' is not known; did you mean 'tensorboard'"),
         ({"use_vllm": "colocate"}, r"--use-vllm colocate needs vLLM"),

@@ -79,7 +79,7 @@ def test_two_processes_end_after_the_same_step_and_go_on_exactly(trainings: Any,
     said = process.stderr.read()
     assert process.wait(timeout=300) == 130
     (kept,) = checkpoints(stopped)
-    assert f"error: interrupted: step {step_of(kept)} of 8 is kept in {kept}" in said
+    assert f"error: interrupted: step {step_of(kept)} is kept in {kept}" in said
     run(trainings.command("grpo", stopped, **changes))
     assert trainings.largest_difference(straight / "final", stopped / "final") == 0.0
 

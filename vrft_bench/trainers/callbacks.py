@@ -21,7 +21,7 @@ from vrft_bench.trainers.base import TrainConfig
 from vrft_bench.trainers.base_model import Base
 from vrft_bench.trainers.folder import TrainingFolder
 from vrft_bench.trainers.interrupts import Interrupts, end_when_asked
-from vrft_bench.trainers.processes import holds_a_part, is_first, wait_for_all
+from vrft_bench.trainers.processes import holds_a_part, wait_for_all
 from vrft_bench.trainers.progress import say, step_line
 from vrft_bench.trainers.stop import stop_on_request
 from vrft_bench.trainers.train_log import LOG, append_log, keep_log_until
@@ -38,11 +38,11 @@ def training_callbacks(
     """
     output_dir = config.output_dir.expanduser().absolute()
     found = [_order_by_seed_and_epoch(config.seed), _keep_checkpoints(folder, base, config.keep)]
-    if is_first():
+    if folder is not None:
         found.append(_write_log(output_dir / LOG))
     if config.eval_every is not None:
         plan = evaluation_plan(task, base, config)
-        found.append(_evaluate_greedily(plan, base, config.eval_every, output_dir / LOG))
+        found.append(_evaluate_greedily(plan, base, config.eval_every, folder))
     return [*found, end_when_asked(interrupts, unit), stop_on_request(output_dir, unit)]
 
 
@@ -134,7 +134,7 @@ def _write_log(path: Path) -> Any:
     return WriteLog()
 
 
-def _evaluate_greedily(plan: RunPlan, base: Base, every: int, log: Path) -> Any:
+def _evaluate_greedily(plan: RunPlan, base: Base, every: int, folder: TrainingFolder | None) -> Any:
     from transformers import TrainerCallback
 
     class EvaluateGreedily(TrainerCallback):  # type: ignore[misc]
@@ -149,13 +149,14 @@ def _evaluate_greedily(plan: RunPlan, base: Base, every: int, log: Path) -> Any:
                 self._evaluate(state, **kwargs)
 
         def _evaluate(self, state: Any, *, model: Any, processing_class: Any, **_: Any) -> None:
-            if is_first():
+            if folder is not None:
+                known = {"training": folder.record.fingerprint, "step": state.global_step}
                 with answering(model) as bare:
-                    backend = HFBackend.of_loaded(base.checkpoint, bare, processing_class, step=state.global_step)
-                    result = carry_out(plan, backend)
+                    result = carry_out(plan, HFBackend.of_loaded(base.checkpoint, bare, processing_class, **known))
                 headline = result.report.headline
                 figures = {headline: result.report.figures[headline].value, "reward": result.answers.reward}
-                append_log(log, {"step": state.global_step, **{f"eval/{name}": it for name, it in figures.items()}})
+                line = {"step": state.global_step, **{f"eval/{name}": value for name, value in figures.items()}}
+                append_log(folder.folder / LOG, line)
                 shown = "  ".join(f"{name} {'-' if it is None else format(it, '.3f')}" for name, it in figures.items())
                 say(f"step {state.global_step}/{state.max_steps}  greedy on {plan.dataset.split!r}: {shown}")
             wait_for_all()

@@ -25,6 +25,8 @@ RECORD = "train.json"
 FINAL = "final"
 CONFIG = "config.yaml"
 """The resolved choices, as the processes of one training read them."""
+COMPLETIONS = "completions"
+"""TRL's tables of sampled completions, one per logged step."""
 WHOLE = "checkpoint.json"
 """Written last into a checkpoint: the fingerprint of its training, and its step."""
 CARRIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.py")
@@ -72,7 +74,7 @@ class TrainingFolder:
     """The folder of the training that ``record`` describes, held by this process until :meth:`close`.
 
     ``record`` becomes the stored one where the training was begun before. Raises :class:`UserError` where the folder
-    holds another training or anything else, and where another process is at work in it.
+    holds another training that has saved something, or anything else, and where another process is at work in it.
     """
 
     def __init__(self, folder: Path, record: TrainingRecord) -> None:
@@ -102,6 +104,8 @@ class TrainingFolder:
                 )
             return new
         there = read_record(self.folder)
+        if there.fingerprint != new.fingerprint and not (checkpoints(self.folder) or self.final.exists()):
+            return new  # the other one never came to anything
         if there.fingerprint != new.fingerprint:
             changed = "; ".join(differences(there.identity, new.identity)[:4]) or "it is of another version"
             raise UserError(
@@ -111,7 +115,9 @@ class TrainingFolder:
         return there
 
     def begin_session(self) -> None:
-        """Record that a process takes up the work."""
+        """Record that a process takes up the work. Tables of completions that no checkpoint stands for are removed."""
+        if not checkpoints(self.folder):
+            shutil.rmtree(self.folder / COMPLETIONS, ignore_errors=True)
         self.record.sessions.append({"started": utc_now(), "versions": versions()})
         self.update(status="running")
 

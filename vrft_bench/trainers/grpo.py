@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vrft_bench.errors import UserError
+from vrft_bench.errors import UserError, did_you_mean
 from vrft_bench.tasks.base import Task
 from vrft_bench.trainers.base import TrainConfig
 from vrft_bench.trainers.base_model import Base
@@ -33,6 +33,8 @@ NAMES: dict[str, str] = {
     "scale_rewards": "scale_rewards",
 }
 """Our option -> TRL's argument, beside those that SFT has too."""
+LOSSES = ("grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo")
+"""TRL notices others only in the first step; one that it learns later can be given as an engine argument."""
 
 
 class GRPO:
@@ -66,6 +68,10 @@ def _arguments(task: Task, base: Base, config: TrainConfig) -> Any:
         raise UserError(
             f"a step of {batch} completions cannot be cut into groups of {group}",
             fix=f"give a --batch-size (times {process_count()} processes) that is a multiple of --group-size",
+        )
+    if config.loss is not None and config.loss not in LOSSES:
+        raise UserError(
+            f"loss {config.loss!r} is not known{did_you_mean(config.loss, LOSSES)}", fix=f"use {', '.join(LOSSES)}"
         )
     uses_vllm = config.use_vllm not in (None, "off")
     if uses_vllm:

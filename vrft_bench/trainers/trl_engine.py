@@ -65,25 +65,29 @@ def train_on_trl(
         final, last = told_by_first(lambda: _where_it_stands(folder, base, config))
         if final is not None:
             return final
-        processor = base.processor()
-        check_grids(rows, base.profile, processor)
-        adapters = config.lora_rank is not None  # the engine itself goes on with those
-        loaded = base.load(processor.tokenizer, adapters=adapters, weights=None if adapters else last)
-        if config.freeze_vision:
-            freeze_vision(loaded)
         interrupts = Interrupts()
-        shared = {
-            "model": loaded,
-            "args": made,
-            "train_dataset": training_dataset(rows, base.profile),
-            "processing_class": processor,
-            "peft_config": lora_config(loaded, config),
-            "callbacks": training_callbacks(plan.task, base, config, folder, interrupts, save_unit(made)),
-        }
-        trainer = engine(plan.task, base, shared)
-        if is_first():
-            require_space(config.output_dir, _space(trainer.model, config) - _held(config.output_dir))
-        return _run(trainer, folder, base, config, interrupts, last)
+        output_dir = config.output_dir.expanduser().absolute()
+        with _session(folder, output_dir), interrupts.heeded():
+            processor = base.processor()
+            check_grids(rows, base.profile, processor)
+            adapters = config.lora_rank is not None  # the engine itself goes on with those
+            loaded = base.load(processor.tokenizer, adapters=adapters, weights=None if adapters else last)
+            if config.freeze_vision:
+                freeze_vision(loaded)
+            shared = {
+                "model": loaded,
+                "args": made,
+                "train_dataset": training_dataset(rows, base.profile),
+                "processing_class": processor,
+                "peft_config": lora_config(loaded, config),
+                "callbacks": training_callbacks(plan.task, base, config, folder, interrupts, save_unit(made)),
+            }
+            trainer = engine(plan.task, base, shared)
+            if is_first():
+                require_space(output_dir, _space(trainer.model, config) - _held(output_dir))
+            _train(trainer, output_dir, last)
+            gather_final(trainer, output_dir / FINAL, base)
+        return output_dir / FINAL
 
 
 def check_on_trl(task: Task, model: str, config: TrainConfig, *, processes: int) -> None:
@@ -168,50 +172,37 @@ def _where_it_stands(folder: TrainingFolder | None, base: Base, config: TrainCon
     return folder.final, None
 
 
-def _run(
-    trainer: Any,
-    folder: TrainingFolder | None,
-    base: Base,
-    config: TrainConfig,
-    interrupts: Interrupts,
-    last: Path | None,
-) -> Path:
-    """Train to the end and save the result. Whatever ends it, the same command goes on from the last checkpoint."""
-    _forget_printer(trainer)
-    output_dir = config.output_dir.expanduser().absolute()
+@contextlib.contextmanager
+def _session(folder: TrainingFolder | None, output_dir: Path) -> Iterator[None]:
+    """Records how a process's work on the training ends; an interrupt is told with what is kept."""
     status = "failed"
     if folder is not None:
         folder.begin_session()
     try:
-        with interrupts.heeded():
-            result = trainer.train(resume_from_checkpoint=None if last is None else str(last))
-        if result.global_step < trainer.state.max_steps:
-            status = "interrupted"
-            raise_if_stopped(output_dir, result.global_step)
-            raise KeyboardInterrupt
-        if not math.isfinite(result.training_loss):
-            raise UserError(
-                f"the loss is {result.training_loss} after {result.global_step} steps",
-                fix="try a lower --learning-rate in a new --output-dir",
-            )
-        gather_final(trainer, output_dir / FINAL, base)
+        yield
         status = "complete"
-        return output_dir / FINAL
     except (KeyboardInterrupt, RunInterrupted):
         status = "interrupted"
-        raise _interrupted(output_dir, trainer.state.max_steps) from None
+        kept = checkpoints(output_dir)
+        where = f"step {step_of(kept[-1])} is kept in {kept[-1]}" if kept else "before the first checkpoint"
+        raise RunInterrupted(f"interrupted: {where}", fix="repeat the same command: it goes on from there") from None
     finally:
         if folder is not None:
             folder.update(status=status)
 
 
-def _interrupted(output_dir: Path, steps: int) -> RunInterrupted:
-    kept = checkpoints(output_dir)
-    where = f"step {step_of(kept[-1])} of {steps} is kept in {kept[-1]}" if kept else "before the first checkpoint"
-    return RunInterrupted(
-        f"interrupted: {where}",
-        fix="repeat the same command: it goes on from there" if kept else "repeat the same command",
-    )
+def _train(trainer: Any, output_dir: Path, last: Path | None) -> None:
+    """Train from ``last``, or from the beginning, to the last step; whatever comes before that is raised."""
+    _forget_printer(trainer)
+    result = trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    if result.global_step < trainer.state.max_steps:
+        raise_if_stopped(output_dir, result.global_step)
+        raise KeyboardInterrupt
+    if not math.isfinite(result.training_loss):
+        raise UserError(
+            f"the loss is {result.training_loss} after {result.global_step} steps",
+            fix="try a lower --learning-rate in a new --output-dir",
+        )
 
 
 def _space(model: Any, config: TrainConfig) -> int:

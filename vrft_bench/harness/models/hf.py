@@ -74,14 +74,14 @@ class HFBackend:
         self.checkpoint: Checkpoint = find_checkpoint(name, self.options.revision)
         self._images = ImageCache()
         self._told_of_single_encoding = False
-        self._trained_steps: int | None = None
+        self._training: dict[str, Any] = {}
 
     @classmethod
-    def of_loaded(cls, checkpoint: Checkpoint, model: Any, processor: Any, *, step: int) -> Self:
-        """A backend around a model in memory: ``checkpoint`` after ``step`` steps of a training."""
+    def of_loaded(cls, checkpoint: Checkpoint, model: Any, processor: Any, *, training: str, step: int) -> Self:
+        """A backend around a model in memory: ``checkpoint`` after ``step`` steps of the training so fingerprinted."""
         backend = cls(checkpoint.name if not checkpoint.is_folder else checkpoint.source)
         backend.checkpoint = checkpoint
-        backend._trained_steps = step
+        backend._training = {"training": training, "trained_steps": step}
         backend.__dict__ |= {"model": model, "processor": processor, "device": str(model.device)}
         return backend
 
@@ -90,7 +90,7 @@ class HFBackend:
         return {
             "backend": "hf",
             **self.checkpoint.fingerprint,
-            **({} if self._trained_steps is None else {"trained_steps": self._trained_steps}),
+            **self._training,
             "model_type": self.checkpoint.model_type,
             "dtype": self.dtype,
             "device": device_type(self.device),

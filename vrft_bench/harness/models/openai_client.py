@@ -46,7 +46,7 @@ class PatientClient:
         self._most_timeouts = max(2, math.ceil(LONGEST_SILENCE / options.timeout))
         self._plain: asyncio.Task[Answer | Fault] | None = None
         self._sign: asyncio.Task[Fault | None] | None = None
-        """The question by which a server that has fallen silent is told from one that is slow, while it is asked."""
+        """While a question is out that tells a server that has fallen silent from a slow one, and after its silence."""
         self._answered = False
         self._contacts = 0
         """How often the server said anything at all."""
@@ -114,16 +114,14 @@ class PatientClient:
             )
 
     async def _listen(self, question: Sequence[bytes]) -> Fault | None:
-        """The timeout of ``question``, if the server has answered no other request meanwhile either."""
+        """The timeout of ``question``, which then stands; ``None`` if the server said anything, to it or another."""
         contacts = self._contacts
-        try:
-            outcome = await self._transport.post(CHAT, question)
-        finally:
-            self._sign = None
+        outcome = await self._transport.post(CHAT, question)
         self._contacts += isinstance(outcome, Answer) or outcome.status is not None
-        if isinstance(outcome, Answer) or outcome.kind is not Kind.SILENT or self._contacts != contacts:
-            return None
-        return outcome
+        if isinstance(outcome, Fault) and outcome.kind is Kind.SILENT and self._contacts == contacts:
+            return outcome
+        self._sign = None
+        return None
 
     async def _persist(
         self,

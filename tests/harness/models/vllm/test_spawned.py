@@ -58,9 +58,10 @@ def test_one_server_answers_everything(spawned: VLLMServerBackend, questions: Qu
 
 
 def test_a_server_that_cannot_start_is_told_with_its_own_words(vllm_is_here: None, questions: Questions) -> None:
-    with closing(load_backend("vllm/tiny", {"spawn": True, "max_model_len": 1_000_000})) as backend:
-        with pytest.raises(BackendError, match=r"(?s)the server ended by itself.*max_model_len") as refused:
-            list(backend.generate(questions(1, GREEDY)))
+    backend = load_backend("vllm/tiny", {"spawn": True, "max_model_len": 1_000_000})
+    told = r"(?s)the server ended by itself.*max_model_len"
+    with closing(backend), pytest.raises(BackendError, match=told) as refused:
+        list(backend.generate(questions(1, GREEDY)))
     log = next(word for word in str(refused.value).split() if word.endswith(".log:")).removesuffix(":")
     Path(log).unlink()
 
