@@ -105,3 +105,22 @@ def test_the_plugin_of_the_plugins_page_works(tmp_path: Path, sample_cache: Path
     done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("vehicles  |  mock/gold")
+
+
+def test_the_trainer_of_the_trainers_page_works(tmp_path: Path, sample_cache: Path) -> None:
+    """The page's code trains by the page's command, and what it leaves evaluates by the next one."""
+    page = (ROOT / "docs" / "trainers" / "plugins.md").read_text()
+    (code,) = re.findall(r"^```python\n(# best_of_n\.py\n.*?)^```", page, re.MULTILINE | re.DOTALL)
+    lines = [
+        line
+        for block in re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+        if line.startswith("vrft-bench")
+    ]
+    (tmp_path / "best_of_n.py").write_text(code)
+    for line in lines:
+        argv = [sys.executable, "-c", "from vrft_bench.harness.cli.app import main; main()", *shlex.split(line)[1:]]
+        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    assert len(lines) == 2
+    assert done.stdout.startswith("coco_fewshot  |  hf/best/final")

@@ -34,7 +34,7 @@ def test_every_test_that_is_written_passes_as_written(tmp_path: Path, sample_cac
         timeout=300,
     )
     assert done.returncode == 0, done.stdout
-    assert "11 passed" in done.stdout
+    assert "13 passed" in done.stdout
 
 
 def test_the_written_tests_fail_where_the_plugin_is_wrong(tmp_path: Path, sample_cache: Path) -> None:
@@ -94,6 +94,7 @@ def test_whatever_name_is_accepted_gives_python(name: str, kind: Kind) -> None:
         ("model", "norm_1", "there is a profile 'norm_1' already (built in)"),
         ("profile", "abs_original", "there is a profile 'abs_original' already (built in)"),
         ("detection", "lvis_fewshot", "there is a task 'lvis_fewshot' already (built in)"),
+        ("trainer", "grpo", "there is a trainer 'grpo' already (built in)"),
         ("grounding", "visual_rft", "there is a group of tasks 'visual_rft' already"),
         ("model", "test_mine", "pytest would take test_mine.py for tests of its own"),
         ("model", "random", "random.py would hide the Python module 'random'"),

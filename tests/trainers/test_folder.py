@@ -36,12 +36,24 @@ def saved(folder: Path, step: int) -> Path:
 def test_a_folder_is_one_trainings_and_goes_on_where_it_was(tmp_path: Path) -> None:
     with TrainingFolder(tmp_path / "out", record()) as first:
         first.begin_session()
-        first.update(step=7)
+        first.finish_checkpoint(saved(first.folder, 7), tmp_path, 7, keep=None)
     with TrainingFolder(tmp_path / "out", record()) as again:
         assert again.record.step == 7
         assert again.record.config == {"steps": 3}
     with pytest.raises(UserError, match=r"holds another training \(seed: 0 there, 1 here\)"):
         TrainingFolder(tmp_path / "out", record(seed=1))
+
+
+def test_a_training_that_saved_nothing_gives_way_to_another(tmp_path: Path) -> None:
+    with TrainingFolder(tmp_path / "out", record()) as first:
+        first.begin_session()
+        (first.folder / "completions").mkdir()
+        (first.folder / "completions" / "completions_00001.parquet").write_bytes(b"of the first")
+    with TrainingFolder(tmp_path / "out", record(seed=1)) as other:
+        other.begin_session()
+        assert other.record.identity == {"seed": 1}
+        assert not (other.folder / "completions").exists()
+    assert read_record(tmp_path / "out").identity == {"seed": 1}
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -111,6 +114,23 @@ def test_the_kl_term_is_measured_from_the_base(trainings: Any, tmp_path: Path) -
     first, second = (line["kl"] for line in lines if "kl" in line)
     assert first == 0.0
     assert second > 1e-6
+
+
+def test_a_model_of_the_hub_is_measured_from_its_commit(trainings: Any, tmp_path: Path) -> None:
+    """TRL loads the reference model by the name in the config; the branch may point elsewhere by then."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    model = tmp_path / "hub" / "models--owner--tiny"
+    shutil.copytree(TINY, model / "snapshots" / commit)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(commit)
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    command = trainings.command("grpo", tmp_path / "out", model="owner/tiny", beta=0.04)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert [line["kl"] > 0 for line in lines if "kl" in line] == [False, True]
+    assert read_record(tmp_path / "out").identity["model"]["revision"] == commit
+    assert (tmp_path / "out" / "final" / "chat_template.jinja").is_file()
 
 
 def test_learning_in_bf16_keeps_32_bits_of_what_learns(trainings: Any, tmp_path: Path) -> None:

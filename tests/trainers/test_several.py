@@ -75,7 +75,7 @@ def test_two_processes_end_after_the_same_step_and_go_on_exactly(trainings: Any,
     assert process.stderr is not None
     while not process.stderr.readline().startswith("step 3/"):
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     said = process.stderr.read()
     assert process.wait(timeout=300) == 130
     (kept,) = checkpoints(stopped)

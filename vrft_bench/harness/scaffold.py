@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vrft_bench.errors import UserError
-from vrft_bench.registry import MODELS, PROFILES, TASK_GROUPS, TASKS, Registry
+from vrft_bench.registry import MODELS, PROFILES, TASK_GROUPS, TASKS, TRAINERS, Registry
 
-Kind = Literal["model", "profile", "detection", "classification", "grounding"]
+Kind = Literal["model", "profile", "detection", "classification", "grounding", "trainer"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
@@ -46,6 +46,7 @@ _TEMPLATES: Mapping[Kind, _Template] = {
     "detection": _task("detection"),
     "classification": _task("classification"),
     "grounding": _task("grounding"),
+    "trainer": _Template("my_trainer.py", "test_my_trainer.py", "my_trainer", "MyTrainer", (TRAINERS,)),
 }
 
 

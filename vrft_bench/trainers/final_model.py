@@ -31,10 +31,15 @@ def gather_final(trainer: Any, final: Path, base: Base) -> None:
 
 
 def write_final(source: Path, final: Path, base: Base, tokenizer: Any) -> None:
-    """Write what ``source`` holds (a whole model, or adapters of ``base``) to ``final``, which appears when done."""
+    """Write what ``source`` holds (a whole model, or adapters of ``base``) to ``final``."""
+    save_final(_loaded(source, base, tokenizer), final, base)
+
+
+def save_final(model: Any, final: Path, base: Base) -> None:
+    """Write ``model`` and all that evaluating it needs to ``final``, which appears when it is done."""
     whole = final.with_name(f".{final.name}-whole")
     shutil.rmtree(whole, ignore_errors=True)
-    _loaded(source, base, tokenizer).save_pretrained(whole)
+    model.save_pretrained(whole)
     carry_over(base.folder, whole)
     whole.rename(final)
 

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM during a training: the step at hand is finished and saved, then the training ends.
 
-Where several processes train, each notes the signal, and all of them end after the same step.
+Where several processes train, SIGINT asks for that; each notes it, and all of them end after the same step. SIGTERM
+ends them at once: it is what torchrun sends the others when one of them has died, and no step could be finished then.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from typing import Any
 from vrft_bench.trainers.processes import any_says, process_count
 from vrft_bench.trainers.progress import say
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 
 class Interrupts:
     """Whether somebody asked to end. In a single process a second Ctrl-C ends at once, without saving."""
@@ -30,7 +29,8 @@ class Interrupts:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        signals = (signal.SIGINT, signal.SIGTERM) if process_count() == 1 else (signal.SIGINT,)
+        before = {number: signal.signal(number, self._note) for number in signals}
         try:
             yield
         finally:
@@ -38,11 +38,11 @@ class Interrupts:
                 signal.signal(number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        if self.asked and process_count() == 1 and number == signal.SIGINT:
+        alone = process_count() == 1
+        if self.asked and alone and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not self.asked:
-            again = "; Ctrl-C again ends it at once" if process_count() == 1 else ""
-            say(f"ending after this step, with a checkpoint{again}")
+            say(f"ending after this step, with a checkpoint{'; Ctrl-C again ends it at once' if alone else ''}")
         self.asked = True
 
 

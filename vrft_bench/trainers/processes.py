@@ -50,9 +50,9 @@ def told_by_first(work: Callable[[], _Found]) -> _Found:
             _broadcast(said)
     else:
         _broadcast(said)
-    found, error = said[0]
-    if error is not None:
-        raise error
+    found, failure = said[0]
+    if failure is not None:
+        raise failure
     return cast(_Found, found)
 
 

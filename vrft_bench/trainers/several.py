@@ -124,18 +124,18 @@ def _gpus() -> int:
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> int:
-    """Run to the end, with our own streams; signals to us reach it, and it is waited for all the same."""
+    """Run to the end, with our own streams; on Ctrl-C and SIGTERM it is asked to end, and waited for all the same."""
     with subprocess.Popen(command, env=environment, start_new_session=True) as process, _passed_on(process):
         return process.wait()
 
 
 @contextlib.contextmanager
 def _passed_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    def tell(number: int, _: FrameType | None) -> None:
+    def ask_to_end(_: int, __: FrameType | None) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+            os.killpg(process.pid, signal.SIGINT)  # SIGTERM would end the processes without a checkpoint
 
-    before = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask_to_end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

@@ -36,6 +36,7 @@ from vrft_bench.trainers.callbacks import training_callbacks
 from vrft_bench.trainers.data import TrainingRows, check_grids, training_dataset, training_rows
 from vrft_bench.trainers.final_model import gather_final, is_last_step, write_final
 from vrft_bench.trainers.folder import FINAL, TrainingFolder, TrainingRecord, checkpoints, require_space, step_of
+from vrft_bench.trainers.identity import training_record
 from vrft_bench.trainers.interrupts import Interrupts
 from vrft_bench.trainers.processes import is_first, process_count, told_by_first
 from vrft_bench.trainers.progress import say
@@ -61,7 +62,7 @@ def train_on_trl(
     made = arguments(plan.task, base, config)
     require_whole_states(config, made)
     _require_enough(rows, made)
-    with _opened(training_record(plan, base, config, process_count()), config) as folder, _quiet_libraries():
+    with _opened(training_record(plan, base, config, processes=process_count()), config) as folder, _quiet_libraries():
         final, last = told_by_first(lambda: _where_it_stands(folder, base, config))
         if final is not None:
             return final
@@ -96,27 +97,9 @@ def check_on_trl(task: Task, model: str, config: TrainConfig, *, processes: int)
     training_rows(plan, config.manifest)
     folder = config.output_dir.expanduser().absolute()
     made = not folder.exists()
-    TrainingFolder(folder, training_record(plan, base, config, processes)).close()
+    TrainingFolder(folder, training_record(plan, base, config, processes=processes)).close()
     if made:
         shutil.rmtree(folder)
-
-
-def training_record(plan: RunPlan, base: Base, config: TrainConfig, processes: int) -> TrainingRecord:
-    """The record of a training by so many processes. Its identity is the content that decides what comes out."""
-    parts = plan.identity({**base.checkpoint.fingerprint, "precision": base.precision})
-    del parts["sampling"]  # of an evaluation; a trainer's own is among its hyperparameters
-    identity = {
-        "trainer": config.trainer,
-        **parts,
-        "hyperparameters": config.hyperparameters().given(),
-        "engine_args": dict(config.engine_args),
-        "manifest": None if config.manifest is None else config.manifest.read_text(encoding="utf-8"),
-        "processes": processes,
-        "seed": config.seed,
-    }
-    config = config.with_absolute_paths()
-    chosen = config.model_dump(mode="json", exclude_defaults=True)
-    return TrainingRecord.of(config.trainer, plan.task.name, config.model, identity, chosen)
 
 
 def _planned(task: Task, model: str, config: TrainConfig) -> tuple[Base, RunPlan]:

@@ -20,6 +20,7 @@ CLI = [sys.executable, "-c", "from vrft_bench.harness.cli.app import main; main(
         ["model", "mine_a"],
         ["model", "mine_b", "--profile-only"],
         ["task", "mine_c", "--family", "grounding", "-o", "plugins"],
+        ["trainer", "mine_d"],
     ],
 )
 def test_the_command_that_is_printed_runs(

@@ -1,4 +1,4 @@
-"""``vrft-bench new model|task NAME``: begin a plugin with a file that works and a test that passes."""
+"""``vrft-bench new model|task|trainer NAME``: begin a plugin with a file that works and a test that passes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vrft_bench.harness.cli.options import Debug
 if TYPE_CHECKING:
     from vrft_bench.harness.scaffold import Scaffold
 
-app = typer.Typer(help="Write the beginnings of a model or a task of your own.", no_args_is_help=True)
+app = typer.Typer(help="Write the beginnings of a model, a task or a trainer of your own.", no_args_is_help=True)
 
 
 class Family(StrEnum):
@@ -61,6 +61,20 @@ def task(
 
     written = scaffold(family.value, name, output_dir)
     _tell(written, f"vrft-bench run --include {written.plugin} --task {name} --model mock/gold")
+
+
+@app.command()
+def trainer(
+    name: Name,
+    output_dir: Place = Path(),
+    debug: Debug = False,  # noqa: ARG001 - read by main
+) -> None:
+    """Write NAME.py, a trainer, and test_NAME.py."""
+    from vrft_bench.harness.scaffold import scaffold
+
+    written = scaffold("trainer", name, output_dir)
+    few = "--task coco_fewshot --limit 40 --steps 5 -o out"
+    _tell(written, f"vrft-bench train --include {written.plugin} --trainer {name} {few}")
 
 
 def _tell(written: Scaffold, command: str) -> None:

@@ -24,9 +24,7 @@ def limit_pixels(profile: ModelProfile, min_pixels: int | None, max_pixels: int 
 
     Raises :class:`UserError` where the smallest area would be above the largest.
     """
-    changed = replace(
-        profile, min_pixels=min_pixels or profile.min_pixels, max_pixels=max_pixels or profile.max_pixels
-    )
+    changed = replace(profile, min_pixels=min_pixels or profile.min_pixels, max_pixels=max_pixels or profile.max_pixels)
     if changed.min_pixels > changed.max_pixels:
         raise UserError(
             f"min_pixels={changed.min_pixels} is above max_pixels={changed.max_pixels} "
