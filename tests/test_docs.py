@@ -123,4 +123,4 @@ def test_the_trainer_of_the_trainers_page_works(tmp_path: Path, sample_cache: Pa
         done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     assert len(lines) == 2
-    assert done.stdout.startswith("coco_fewshot  |  hf/best/final")
+    assert "answers: 4 (repaired 0.0%, unparsable 0.0%" in done.stdout
