@@ -186,6 +186,13 @@ def test_the_other_options_arrive_in_trl_too(trainings: Any, tmp_path: Path) -> 
     assert (made.bf16, made.remove_unused_columns, made.report_to) == (False, False, [])
 
 
+def test_groups_may_be_shared_by_processes(trainings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(UserError, match="a step of 24 completions cannot be cut into groups of 16") as caught:
+        arguments(trainings.config("grpo", tmp_path, batch_size=6, group_size=16))
+    assert caught.value.fix == "give a --batch-size that is a multiple of 4"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -8,6 +8,7 @@ On several processes, ``accelerate launch -m vrft_bench.trainers.grpo --config c
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,11 +64,11 @@ def _arguments(task: Task, base: Base, config: TrainConfig) -> Any:
     from trl import GRPOConfig
 
     group = config.group_size or GRPOConfig.num_generations
-    batch = (config.batch_size or BATCH) * process_count()
-    if batch % group:
+    batch = config.batch_size or BATCH
+    if batch * process_count() % group:
         raise UserError(
-            f"a step of {batch} completions cannot be cut into groups of {group}",
-            fix=f"give a --batch-size (times {process_count()} processes) that is a multiple of --group-size",
+            f"a step of {batch * process_count()} completions cannot be cut into groups of {group}",
+            fix=f"give a --batch-size that is a multiple of {group // math.gcd(group, process_count())}",
         )
     if config.loss is not None and config.loss not in LOSSES:
         raise UserError(

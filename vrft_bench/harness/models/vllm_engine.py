@@ -8,8 +8,10 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -26,13 +28,14 @@ if TYPE_CHECKING:
 ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",  # INFO is some sixty lines per start
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # standard output is the harness's
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork would copy the locks of our threads
     "VLLM_NO_USAGE_STATS": "1",
 }
 """What vLLM is told through the environment, where the user has not told it otherwise. None of it changes an answer."""
 
 CLOSING = 15.0
 """Seconds that the engine's processes have to end by themselves before they are killed."""
+
+_POLL = 0.1
 
 _GAVE_UP = frozenset({"abort", "error"})
 
@@ -80,6 +83,7 @@ class Engine:
 
         Raises :class:`BackendError` where it does not start, and :class:`UserError` for an argument that vLLM lacks.
         """
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"  # a fork would copy our threads' locks, and bear no mark
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         self._model = model
@@ -87,8 +91,7 @@ class Engine:
         self._parameters = lru_cache(1024)(lambda draw: _sampling_parameters(draw, stops))
         self._guard = OrphanGuard()
         try:
-            with self._guard.adopting():
-                self._engine = _start(arguments)
+            self._engine = _start_in_thread(arguments, self._guard)
         except BaseException as error:
             self._guard.close()
             if isinstance(error, UserError) or not isinstance(error, Exception):
@@ -140,6 +143,28 @@ class Engine:
             self._guard.close()
             del self._engine
             gc.collect()  # it is part of a cycle, and complains if it is collected as Python ends
+
+
+def _start_in_thread(arguments: Mapping[str, Any], guard: OrphanGuard) -> Any:
+    """As :func:`_start`, but an interrupt ends it: vLLM itself takes KeyboardInterrupt for the end of a wait."""
+    outcome: Future[Any] = Future()
+
+    def start() -> None:
+        try:
+            outcome.set_result(_start(arguments))
+        except BaseException as error:  # noqa: BLE001 - it is raised where somebody waits
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=start, name="vllm-start", daemon=True)
+    with guard.marking():
+        thread.start()
+        try:
+            return outcome.result()
+        finally:
+            while thread.is_alive():  # interrupted: it ends once it misses its processes
+                if not outcome.done():
+                    guard.end()
+                thread.join(_POLL)
 
 
 def _start(arguments: Mapping[str, Any]) -> Any:
