@@ -1,30 +1,31 @@
 """What `vrft-bench train` adds to the steps of TRL itself.
 
-    OMP_NUM_THREADS=1 python benchmarks/train_overhead.py [--rounds 6] [--steps 24]
+    OMP_NUM_THREADS=1 python benchmarks/train_overhead.py [--steps 60]
 
-The same GRPO training of the bundled tiny model, twice: by a bare script (TRL's trainer, a dataset with images, one
-reward function that calls the task's score) and by `train`, with its callbacks, log, table of statuses and images
+The same GRPO training of the bundled tiny model, twice at once: by a bare script (TRL's trainer, a dataset with images,
+one reward function that calls the task's score) and by `train`, with its callbacks, log, table of statuses and images
 resized as they are read. Both answer the same prompts with the same random numbers, so they draw the same completions,
-which is checked. Rounds alternate. What is compared is processor time per step, from the beginning of the second step
-to the beginning of the last, since wall time on a busy machine says little.
+which is checked. They take turns, step by step, so that whatever else the machine does meets both alike; what is
+compared is processor time.
 
-On a busy machine even processor time varies by a third between rounds, so a second figure is printed that does not: the
-time spent in code of ours (rewards, images, callbacks) in the steps of `train`, beside what the script spends in its
-reward. The aim is a ratio under 1.02.
+Prints the ratio of the times of a step with a bootstrap interval, and the time of `train` in code of ours (rewards,
+images, callbacks) beside that of the script in its reward. The aim is a ratio under 1.02.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas
+import torch
 import trl
 from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
@@ -40,59 +41,95 @@ from vrft_bench.trainers.launch import start
 from vrft_bench.trainers.rewards import ComponentReward
 
 FEW = {
-    "task": "coco_fewshot", "ask": "present", "limit": 64, "batch_size": 16, "group_size": 8, "max_tokens": 96,
+    "task": "coco_fewshot", "ask": "present", "limit": 128, "batch_size": 16, "group_size": 8, "max_tokens": 96,
     "learning_rate": 5e-5, "save_every": 1000,
 }  # fmt: skip
+WARM = 3
+"""Steps at the beginning that are not counted."""
+
+
+class Turns:
+    """Lets one of two threads work at a time, each with a random state of its own; torch has one for the process."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._busy = False
+        self._given_by = ""
+        self._ended = False
+
+    def take(self) -> None:
+        """Wait until nobody is at work."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy)
+            self._busy = True
+
+    def give(self) -> None:
+        """Let the other thread work until it gives the turn back, or has ended."""
+        me = threading.current_thread().name
+        state = torch.get_rng_state()
+        with self._changed:
+            self._busy, self._given_by = False, me
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._busy and (self._given_by != me or self._ended))
+            self._busy = True
+        torch.set_rng_state(state)
+
+    def end(self) -> None:
+        """Leave the turn to the other thread for good."""
+        with self._changed:
+            self._busy, self._ended = False, True
+            self._changed.notify_all()
+
+
+TURNS = Turns()
 
 
 class Clock(TrainerCallback):
-    """Processor time at the beginning of each step."""
+    """Processor time of each step in this thread, and of it what :func:`counted` functions took."""
 
-    marks: list[float]
-
-    own: list[float]
-    spent = 0.0
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self.marks, self.own = [], []
+    def __init__(self) -> None:
+        self.steps: list[float] = []
+        self.own: list[float] = []
+        self.spent = 0.0
+        self._began: float | None = None
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.marks.append(time.process_time())
-        self.own.append(self.spent)
-
-    def per_step(self) -> tuple[float, float]:
-        """Seconds of a step, and those of them in what :meth:`counted` counts."""
-        steps = len(self.marks) - 2
-        return (self.marks[-1] - self.marks[1]) / steps, (self.own[-1] - self.own[1]) / steps
-
-    def counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function``, whose time is counted."""
-
-        @functools.wraps(function)
-        def call(*args: Any, **options: Any) -> Any:
-            before = time.process_time()
-            try:
-                return function(*args, **options)
-            finally:
-                self.spent += time.process_time() - before
-
-        return call
+        if self._began is not None:
+            self.steps.append(time.thread_time() - self._began)
+            self.own.append(self.spent)
+        TURNS.give()
+        self.spent = 0.0
+        self._began = time.thread_time()
 
 
-CLOCK = Clock()
+CLOCKS = {"bare": Clock(), "train": Clock()}
+
+
+def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, whose time is counted by the clock of the thread that calls it."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        before = time.thread_time()
+        try:
+            return function(*args, **options)
+        finally:
+            CLOCKS[threading.current_thread().name].spent += time.thread_time() - before
+
+    return call
 
 
 def count_ours() -> None:
     """Count the time in whatever `train` adds: rewards, images, and every hook of its callbacks."""
-    ComponentReward.__call__ = CLOCK.counted(ComponentReward.__call__)
-    data._WithImage.__call__ = CLOCK.counted(data._WithImage.__call__)
+    ComponentReward.__call__ = counted(ComponentReward.__call__)
+    data._WithImage.__call__ = counted(data._WithImage.__call__)
     make = trl_engine.training_callbacks
 
     def counted_callbacks(*given: Any) -> list[Any]:
         made = make(*given)
         for callback in made:
             for name in (name for name in vars(type(callback)) if name.startswith("on_")):
-                setattr(callback, name, CLOCK.counted(getattr(callback, name)))
+                setattr(callback, name, counted(getattr(callback, name)))
         return made
 
     trl_engine.training_callbacks = counted_callbacks
@@ -101,11 +138,11 @@ def count_ours() -> None:
 class TimedTrainer(trl.GRPOTrainer):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.add_callback(CLOCK)
+        self.add_callback(CLOCKS[threading.current_thread().name])
 
 
-def bare(folder: Path, steps: int) -> tuple[float, float]:
-    """Train as a script of TRL's documentation would; seconds per step."""
+def bare(folder: Path, steps: int) -> None:
+    """Train as a script of TRL's documentation would."""
     config = make_train_config({**FEW, "output_dir": folder, "steps": steps})
     base = find_base("tiny", config)
     task = choose_task(config.task, config.run_config())
@@ -118,7 +155,7 @@ def bare(folder: Path, steps: int) -> tuple[float, float]:
         ]
     )
 
-    @CLOCK.counted
+    @counted
     def reward(completions: list[Any], ground_truth: list[str], **_: Any) -> list[float]:
         texts = [completion[-1]["content"] for completion in completions]
         return [task.score(text, truth)["total"] for text, truth in zip(texts, ground_truth, strict=True)]
@@ -138,13 +175,19 @@ def bare(folder: Path, steps: int) -> tuple[float, float]:
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    return CLOCK.per_step()
 
 
-def ours(folder: Path, steps: int) -> tuple[float, float]:
+def ours(folder: Path, steps: int) -> None:
     """The same by `train`."""
     start(make_train_config({**FEW, "output_dir": folder, "steps": steps}))
-    return CLOCK.per_step()
+
+
+def take_turns(way: Callable[[Path, int], None], folder: Path, steps: int) -> None:
+    TURNS.take()
+    try:
+        way(folder, steps)
+    finally:
+        TURNS.end()
 
 
 def drawn(folder: Path) -> list[str]:
@@ -155,30 +198,32 @@ def drawn(folder: Path) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=24)
-    given = parser.parse_args()
+    parser.add_argument("--steps", type=int, default=60)
+    steps = parser.parse_args().steps
     trl.GRPOTrainer = TimedTrainer
     count_ours()
     logging.disable_progress_bar()
-    ratios, added = [], []
-    for number in range(given.rounds):
-        with tempfile.TemporaryDirectory() as place:
-            ways: list[tuple[str, Callable[..., tuple[float, float]]]] = [("bare", bare), ("train", ours)]
-            found = {
-                name: way(Path(place) / name, given.steps) for name, way in (ways if number % 2 else reversed(ways))
-            }
-            same = drawn(Path(place) / "bare") == drawn(Path(place) / "train")
-        (plain, plain_own), (mine, mine_own) = found["bare"], found["train"]
-        ratios.append(mine / plain)
-        added.append((mine_own - plain_own) / (mine - mine_own))
-        print(
-            f"round {number + 1}: bare {plain:.4f} s a step ({plain_own * 1e3:.1f} ms in its reward), "
-            f"train {mine:.4f} s "
-            f"({mine_own * 1e3:.1f} ms in code of ours), {'the same' if same else 'OTHER'} completions"
-        )
-    print(f"ratio of step times: median {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
-    print(f"ratio by time in code of ours: median {1 + statistics.median(added):.4f} (at most {1 + max(added):.4f})")
+    with tempfile.TemporaryDirectory() as place:
+        folders = {name: Path(place) / name for name in CLOCKS}
+        threads = [
+            threading.Thread(name=name, target=take_turns, args=(way, folders[name], steps))
+            for name, way in (("bare", bare), ("train", ours))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        same = drawn(folders["bare"]) == drawn(folders["train"])
+    plain, mine = (np.array(CLOCKS[name].steps[WARM:]) for name in ("bare", "train"))
+    random = np.random.default_rng(0)
+    picks = random.integers(0, len(plain), (10_000, len(plain)))
+    low, high = np.percentile(mine[picks].sum(axis=1) / plain[picks].sum(axis=1), [2.5, 97.5])
+    reward, own = (np.mean(CLOCKS[name].own[WARM:]) for name in ("bare", "train"))
+    print(f"{len(plain)} steps each, {'the same' if same else 'OTHER'} completions")
+    print(f"seconds per step: bare {plain.mean():.4f}, train {mine.mean():.4f}")
+    print(f"ratio: {mine.sum() / plain.sum():.4f} [{low:.4f}, {high:.4f}]")
+    print(f"in code of ours {own * 1e3:.2f} ms, in the script's reward {reward * 1e3:.2f} ms: "
+          f"{(own - reward) / plain.mean():.2%} of a step")  # fmt: skip
 
 
 if __name__ == "__main__":

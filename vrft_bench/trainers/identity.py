@@ -25,5 +25,6 @@ def training_record(plan: RunPlan, base: Base, config: TrainConfig, *, processes
         "processes": processes,
         "seed": config.seed,
     }
-    chosen = config.model_dump(mode="json", exclude_defaults=True)
-    return TrainingRecord.of(config.trainer, plan.task.name, config.model, identity, chosen)
+    found = config.with_absolute_paths()
+    chosen = found.model_dump(mode="json", exclude_defaults=True)
+    return TrainingRecord.of(config.trainer, plan.task.name, found.model, identity, chosen)

@@ -158,14 +158,19 @@ class OpenAIServer:
         app.router.add_post("/v1/chat/completions", self._chat)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
+        self._site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await self._site.start()
+        self._listening = True
         return int(self._runner.addresses[0][1])
 
     def stop_listening(self) -> None:
         """From now on, no connection can be made. To be called by a script."""
-        for site in list(self._runner.sites):
-            self._loop.create_task(site.stop())
+        if not self._listening:
+            return
+        self._listening = False
+        for held in self._site._server.sockets:  # asyncio leaks a connection that it has accepted and not yet set up
+            self._loop.remove_reader(held.fileno())
+        self._loop.call_later(0.02, lambda: self._loop.create_task(self._site.stop()))
 
     async def _stop(self) -> None:
         await self._runner.cleanup()

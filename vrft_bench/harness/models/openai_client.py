@@ -32,6 +32,8 @@ LONGEST_SILENCE = 1800.0
 """Seconds that one request waits in vain, over all its attempts, before it is given up; two attempts at least."""
 
 LOOK_UPS = 3
+MOST_ROUNDS = 3
+"""Times that all retries of a request may find nobody, while the server speaks to others, before it is given up."""
 
 
 class PatientClient:
@@ -130,6 +132,7 @@ class PatientClient:
         plain_question: Callable[[], Sequence[bytes]],
     ) -> T | Fault:
         contacts, attempt, timeouts = self._contacts, 0, 0
+        patience = self._options.retries
         while True:
             outcome = await self._attempt(pieces, read, plain_question)
             if not isinstance(outcome, Fault) or outcome.kind is Kind.REFUSED:
@@ -137,10 +140,13 @@ class PatientClient:
             if outcome.kind is Kind.CLOSED:
                 raise self._fatal(outcome, "answers no request")
             timeouts += outcome.kind is Kind.SILENT
-            if attempt >= self._options.retries or timeouts >= self._most_timeouts:
-                if outcome.kind is Kind.UNREACHABLE and self._contacts == contacts:
+            if attempt >= patience or timeouts >= self._most_timeouts:
+                unreachable = outcome.kind is Kind.UNREACHABLE
+                if unreachable and self._contacts == contacts:
                     raise self._fatal(outcome, "is not there (any more)")
-                return Fault(outcome.kind, f"{outcome.reason} (after {attempt + 1} attempts)", outcome.status)
+                if not unreachable or patience >= MOST_ROUNDS * self._options.retries:
+                    return Fault(outcome.kind, f"{outcome.reason} (after {attempt + 1} attempts)", outcome.status)
+                contacts, patience = self._contacts, patience + self._options.retries
             await self._wait(attempt, outcome)
             attempt += 1
 

@@ -108,8 +108,16 @@ def test_a_killed_run_leaves_no_engine_and_an_interrupted_one_neither_and_a_thir
     assert len({(record["id"], record["n"]) for record in records}) == len(records) == COUNT
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("spawn", [(), ("--spawn",)], ids=["engine", "server"])
+@pytest.mark.parametrize(
+    ("spawn", "number"),
+    [
+        ((), signal.SIGKILL),
+        ((), signal.SIGINT),
+        (("--spawn",), signal.SIGKILL),
+        (("--spawn",), signal.SIGTERM),
+    ],
+    ids=["engine killed", "engine interrupted", "server killed", "server terminated"],
+)
 def test_a_run_that_is_ended_while_vllm_starts_leaves_nothing_behind(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path, spawn: tuple[str, ...], number: signal.Signals
 ) -> None:
