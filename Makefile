@@ -9,17 +9,21 @@ JOBS ?= 2
 VLLM_VENV ?= .venv-vllm
 VLLM_PIP := $(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all test-vllm check format clean help
+.PHONY: demo demo-train test test-all test-vllm check format clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      install into $(VENV) and run a benchmark with the bundled tiny model"
+	@echo "make demo-train train the tiny model by SFT and by GRPO, and show what each gains (8 minutes on 2 cores)"
 	@echo "make test      run the test suite (make test-all: also the slow tests)"
 	@echo "make test-vllm test the vllm backend with vLLM itself, on the CPU, in $(VLLM_VENV) (2.7 GB)"
 	@echo "make check     linter and type checker"
 
 demo: $(VENV)/.hf
 	$(BIN)/vrft-bench run --task lvis_fewshot
+
+demo-train: $(VENV)/.train
+	$(BIN)/python scripts/demo_train.py
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not slow"
@@ -53,6 +57,10 @@ $(VENV)/.torch:
 
 $(VENV)/.hf: $(VENV)/.torch pyproject.toml constraints.txt
 	$(PIP) --constraint constraints.txt --editable '.[hf]'
+	@touch $@
+
+$(VENV)/.train: $(VENV)/.torch pyproject.toml constraints.txt
+	$(PIP) --constraint constraints.txt --editable '.[train]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
