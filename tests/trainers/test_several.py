@@ -19,6 +19,7 @@ from vrft_bench.harness.run import evaluate
 from vrft_bench.tasks import get_task
 from vrft_bench.trainers import several
 from vrft_bench.trainers.folder import checkpoints, read_record, step_of
+from vrft_bench.trainers.launch import main
 from vrft_bench.trainers.outcome import VARIABLE, raise_outcome, report_outcome
 from vrft_bench.trainers.several import accelerate_config, launch
 
@@ -148,6 +149,20 @@ def test_what_several_processes_would_stumble_over_is_said_before_they_start(
     with pytest.raises(UserError, match=r"torch finds 4 GPU\(s\) here"):
         launch(trainings.config("sft", tmp_path / "out"), num_processes=8, accelerate=None)
     assert launched == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_process_reads_the_data_that_the_command_would_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump({"task": "coco_fewshot", "trainer": "grpo", "output_dir": str(tmp_path / "out")}))
+    monkeypatch.setenv("VRFT_BENCH_DATA", str(tmp_path / "absent"))
+    monkeypatch.setattr("sys.argv", ["sft", "--config", str(file)])
+    with pytest.raises(SystemExit) as stop:
+        main("sft")
+    assert stop.value.code == 3
+    assert str(tmp_path / "absent") in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

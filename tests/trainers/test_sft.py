@@ -111,6 +111,11 @@ def copied(folder: Path, without: str = "") -> Path:
     return folder
 
 
+def test_what_the_engine_refuses_of_its_arguments_is_told_as_a_mistake(trainings: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the engine refuses these arguments: .*[Pp]acking"):
+        trainings.train("sft", tmp_path / "out", engine_args={"packing": True})
+
+
 def test_a_model_without_a_chat_template_is_refused(trainings: Any, tmp_path: Path) -> None:
     bare = copied(tmp_path / "bare", without="chat_template.jinja")
     with pytest.raises(BackendError, match="chat template"):

@@ -16,10 +16,12 @@ from vrft_bench.errors import UserError
 from vrft_bench.harness.config import RunConfig, make_config
 from vrft_bench.harness.models.base import Request
 from vrft_bench.harness.models.mock import Noise, TextMock, gold
+from vrft_bench.harness.provenance import RECORD
 from vrft_bench.harness.store import SAMPLES
 from vrft_bench.registry import MODELS
+from vrft_bench.tasks.data.sample import sample_folder
 from vrft_bench.trainers import watch as module
-from vrft_bench.trainers.folder import RECORD, WHOLE, TrainingRecord
+from vrft_bench.trainers.folder import WHOLE, TrainingRecord
 from vrft_bench.trainers.stop import STOP
 from vrft_bench.trainers.train_log import LOG, append_log
 from vrft_bench.trainers.watch import Watched, WatchOptions, as_trained, watch
@@ -417,6 +419,34 @@ def test_a_training_of_our_own_is_evaluated_as_it_was_trained_unless_told_otherw
     other = as_trained(make_config({"task": ["lvis_fewshot"]}), record)
     assert (other.task, other.protocol, other.reward, other.limit) == (["lvis_fewshot"], "strict", None, None)
     assert other.data == Path("/there")
+
+
+def test_data_that_are_trained_on_are_refused_unless_asked_for(tmp_path: Path) -> None:
+    def trained(folder: str, **config: Any) -> Path:
+        own_training(tmp_path / folder, config=config)
+        mark(save(tmp_path / folder, 1, "good"))
+        return tmp_path / folder
+
+    base = str(save(tmp_path / "base", 0, "gold"))
+
+    def held_out(folder: Path, **chosen: Any) -> Watched:
+        return once(folder, make_config({"limit": 4, "ask": "present", **chosen}), base=base)
+
+    assert steps(held_out(trained("ours"))) == [0, 1]
+    with pytest.raises(UserError, match=r"\(split 'train'\) are on data that the training learns from") as caught:
+        held_out(trained("same", eval_split="train"))
+    assert "--split" in str(caught.value.fix)
+    assert steps(held_out(tmp_path / "same", split="train")) == [0, 1]
+    train, val = (sample_folder("coco", split) for split in ("train", "val"))
+    files = {
+        "annotations": str(train / "annotations" / "instances_train2017.json"),
+        "images": str(train / "images" / "train2017"),
+        "categories": ["red circle"],
+    }
+    with pytest.raises(UserError, match=r"\(split 'val'\) are on data that the training learns from"):
+        held_out(trained("own", **files))
+    others = {"annotations": val / "annotations" / "instances_val2017.json", "images": val / "images" / "val2017"}
+    assert steps(held_out(tmp_path / "own", **others)) == [0, 1]
 
 
 class TestFilesThatACheckpointLacks:

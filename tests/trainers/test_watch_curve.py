@@ -17,8 +17,9 @@ from vrft_bench.harness.models.mock import Noise, TextMock, gold
 from vrft_bench.harness.plan import RunPlan, choose_task, make_plan
 from vrft_bench.harness.run import carry_out
 from vrft_bench.tasks.base import BoxTarget
+from vrft_bench.tasks.metrics.paired import JACKKNIFE_GROUPS as GROUPS
 from vrft_bench.tasks.profiles import ABS_ORIGINAL
-from vrft_bench.trainers.watch_changes import GROUPS, mean_change, paired_change
+from vrft_bench.trainers.watch_changes import mean_change, paired_change
 from vrft_bench.trainers.watch_curve import (
     Evaluation,
     Mark,
@@ -244,7 +245,8 @@ class TestChanges:
         before, now = [1.0, 2.0, 3.0, 2.0, 2.0], [4.0, 5.0, 6.0, 5.0, 5.0]
         change = mean_change(before, now)
         assert change.value == pytest.approx(3.0)
-        error = 1.96 * (2 * 0.5 / 5) ** 0.5
-        assert (change.low, change.high) == (pytest.approx(3 - error), pytest.approx(3 + error))
+        error = 2.306 * (2 * 0.5 / 5) ** 0.5  # Student's t with 8 degrees of freedom
+        assert (change.low, change.high) == (pytest.approx(3 - error, abs=1e-3), pytest.approx(3 + error, abs=1e-3))
+        assert mean_change([1.0] * 5, [2.0] * 5).low == 1.0
         assert mean_change(before[:4], now).low is None
         assert mean_change([], now).value is None

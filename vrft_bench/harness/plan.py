@@ -9,7 +9,7 @@ import hashlib
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,22 @@ from vrft_bench.tasks.coordinates import ModelProfile
 from vrft_bench.tasks.data.splits import take_few_shot
 from vrft_bench.tasks.data.survey import FileSizes, canonical
 from vrft_bench.tasks.detection import DetectionTask
+from vrft_bench.tasks.profiles import ABS_ORIGINAL
 
 
 @dataclass(frozen=True)
 class Survey:
     """What the first walk found: how many samples are selected, and the hash of everything that they ask and hold.
 
-    ``workload`` is the most that one of them asks for.
+    ``workload`` is the most that one of them asks for. ``content`` holds hashes that do not depend on the profile, by
+    which runs of models that speak different coordinates are known to have been asked the same: of the ``data`` (ids,
+    images, truth) and of the ``prompts``, as a model would be asked that speaks pixels.
     """
 
     samples: int
     sha256: str
     workload: Workload
+    content: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def _unasked(dataset: Dataset, config: RunConfig) -> Iterator[Sample]:
 
 
 def _survey(task: Task, dataset: Dataset, profile: ModelProfile, config: RunConfig) -> Survey:
-    digest = hashlib.sha256()
+    digest, data, prompts = (hashlib.sha256() for _ in range(3))
     ids = array("q")
     missing = set(config.sample_id)
     file_size = FileSizes()
@@ -156,15 +160,16 @@ def _survey(task: Task, dataset: Dataset, profile: ModelProfile, config: RunConf
         messages = task.messages(sample, profile)
         longest = max(longest, text_bytes(messages))
         sizes.add((image.width, image.height))
-        content = [
-            sample.id,
-            messages,
-            target_to_json(sample.target),
-            [image.path.name if image.path else None, image.width, image.height, file_size(image)],
-        ]
-        digest.update(canonical(content).encode())
+        about_image = [image.path.name if image.path else None, image.width, image.height, file_size(image)]
+        name, asked = canonical(sample.id), canonical(messages)
+        held = f"{canonical(target_to_json(sample.target))},{canonical(about_image)}"
+        digest.update(f"[{name},{asked},{held}]".encode())
+        data.update(f"[{name},{held}]".encode())
+        prompts.update(f"[{name},{canonical(task.messages(sample, ABS_ORIGINAL))}]".encode())
     for sample in _unasked(dataset, config):
-        digest.update(canonical(["unasked", sample.id, target_to_json(sample.target)]).encode())
+        missed = canonical(["unasked", sample.id, target_to_json(sample.target)]).encode()
+        digest.update(missed)
+        data.update(missed)
     if missing and config.limit is not None:  # the limit may have ended the walk before them
         missing -= {sample.id for sample in dataset.samples() if sample.id in missing}
     if missing:
@@ -175,7 +180,8 @@ def _survey(task: Task, dataset: Dataset, profile: ModelProfile, config: RunConf
     if (hashes[1:] == hashes[:-1]).any():
         raise UserError(f"two samples of task {task.name!r} have the same id", fix="make the ids of its data unique")
     workload = Workload(longest, most_image_tokens(sizes, profile), config.max_tokens)
-    return Survey(len(ids), digest.hexdigest(), workload)
+    content = {"data": data.hexdigest(), "prompts": prompts.hexdigest()}
+    return Survey(len(ids), digest.hexdigest(), workload, content)
 
 
 def workload_of(plans: Sequence[RunPlan]) -> Workload:

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 class Progress(Protocol):
     """Told of every finished completion; decides by itself how often to show it."""
 
-    def begin(self, label: str, total: int, done: int = 0) -> None:
-        """``done`` of ``total`` completions are there from an earlier session; they do not count in the rate."""
+    def begin(self, label: str, total: int, done: int = 0, *, scored: bool = True) -> None:
+        """``done`` of ``total`` completions are there from an earlier session; they do not count in the rate.
+
+        Not ``scored``: what is worked on is worth no reward, as the drawing of an image.
+        """
 
     def advance(self, reward: float | None) -> None:
         """One more is finished, worth ``reward``; ``None``: it failed."""
@@ -33,7 +36,7 @@ class Progress(Protocol):
 class SilentProgress:
     """Shows nothing."""
 
-    def begin(self, label: str, total: int, done: int = 0) -> None: ...
+    def begin(self, label: str, total: int, done: int = 0, *, scored: bool = True) -> None: ...
 
     def advance(self, reward: float | None) -> None: ...
 
@@ -48,6 +51,7 @@ class _Count:
 
     total: int
     done: int
+    scored: bool = True
     finished: int = 0
     failed: int = 0
     reward: float = 0.0
@@ -70,6 +74,10 @@ class _Count:
         scored = self.finished - self.failed
         return f"{self.reward / scored:.3f}" if scored else "-"
 
+    @property
+    def outcome(self) -> str:
+        return f"reward {self.mean_reward}  failed {self.failed}" if self.scored else f"failed {self.failed}"
+
 
 class PlainProgress:
     """A line every ``interval`` seconds, for logs and pipes."""
@@ -80,9 +88,9 @@ class PlainProgress:
         self._label = ""
         self._count: _Count | None = None
 
-    def begin(self, label: str, total: int, done: int = 0) -> None:
+    def begin(self, label: str, total: int, done: int = 0, *, scored: bool = True) -> None:
         now = time.monotonic()
-        self._label, self._count = label, _Count(total, done, started=now, shown=now)
+        self._label, self._count = label, _Count(total, done, scored, started=now, shown=now)
 
     def advance(self, reward: float | None) -> None:
         if (count := self._count) is None:
@@ -107,7 +115,7 @@ class PlainProgress:
         left = round((count.total - done) / count.rate)
         self.note(
             f"{self._label}: {done:,}/{count.total:,}  {count.rate:,.1f}/s  {left // 60}:{left % 60:02d} left  "
-            f"reward {count.mean_reward}  failed {count.failed}"
+            f"{count.outcome}"
         )
 
 
@@ -124,7 +132,7 @@ class RichProgress:
         self._task: Any = None
         self._count = _Count(0, 0)
 
-    def begin(self, label: str, total: int, done: int = 0) -> None:
+    def begin(self, label: str, total: int, done: int = 0, *, scored: bool = True) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self.end()
@@ -135,7 +143,7 @@ class RichProgress:
             TextColumn("{task.fields[status]}"),
             console=self._console,
         )
-        self._count = _Count(total, done, started=time.monotonic())
+        self._count = _Count(total, done, scored, started=time.monotonic())
         self._task = self._bar.add_task(label, total=total, completed=done, status="")
         self._bar.start()
 
@@ -161,9 +169,7 @@ class RichProgress:
         count = self._count
         done = count.done + count.finished
         left = round((count.total - done) / count.rate) if count.finished else 0
-        status = (
-            f"{count.rate:,.1f}/s  {left // 60}:{left % 60:02d} left  reward {count.mean_reward}  failed {count.failed}"
-        )
+        status = f"{count.rate:,.1f}/s  {left // 60}:{left % 60:02d} left  {count.outcome}"
         self._bar.update(self._task, completed=done, status=status)
 
 

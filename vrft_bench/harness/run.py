@@ -11,8 +11,9 @@ import re
 import signal
 import threading
 from collections import Counter
-from collections.abc import Container, Generator, Iterator
+from collections.abc import Container, Generator, Iterator, Mapping
 from types import FrameType
+from typing import Any
 
 from vrft_bench.errors import BackendError, PartialRunError, RunInterrupted, UserError
 from vrft_bench.harness.config import RunConfig
@@ -20,6 +21,7 @@ from vrft_bench.harness.identity import fingerprint
 from vrft_bench.harness.models.base import Backend, Completion, GivesCached, Request
 from vrft_bench.harness.plan import RunPlan, make_plan, resolve_profile
 from vrft_bench.harness.progress import Progress, SilentProgress
+from vrft_bench.harness.provenance import trainings_of
 from vrft_bench.harness.records import Key
 from vrft_bench.harness.results import RunResult, read_result
 from vrft_bench.harness.scoring import Scorer
@@ -64,7 +66,8 @@ def carry_out(plan: RunPlan, backend: Backend, *, progress: Progress | None = No
     folder = None if config.fresh else find_run(config, plan.task.name, print_of_run, identity)
     if folder is not None and (manifest := read_manifest(folder)).status == "complete":
         failed = f" ({manifest.failed} of its completions failed)" if manifest.failed else ""
-        progress.note(f"finished already{failed}, shown from {folder}; --fresh runs it anew")
+        known = "; another --base-url is another run: nothing else names the model" if _by_address(identity) else ""
+        progress.note(f"finished already{failed}, shown from {folder}; --fresh runs it anew{known}")
         return read_result(folder, manifest, reused=True)
     if folder is None:
         manifest = _new_manifest(plan, identity, print_of_run)
@@ -73,6 +76,12 @@ def carry_out(plan: RunPlan, backend: Backend, *, progress: Progress | None = No
         store = RunStore(folder)
     with store, _sigterm_interrupts():
         return _Run(plan, backend, store, progress).work()
+
+
+def _by_address(identity: Mapping[str, Any]) -> bool:
+    """Whether it takes a server's address to say which model this is."""
+    model = identity["model"]
+    return isinstance(model, Mapping) and "address" in model
 
 
 class _Run:
@@ -246,6 +255,8 @@ def _new_manifest(plan: RunPlan, identity: dict[str, object], print_of_run: str)
         data="sample" if plan.dataset.is_sample else "real",
         samples=plan.survey.samples,
         completions=plan.completions,
+        content=dict(plan.survey.content),
+        trainings=trainings_of(config.model),
         created=now,
         updated=now,
         # --fresh is an order for one moment: the recorded config describes the run, and may be run again from anywhere

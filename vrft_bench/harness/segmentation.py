@@ -81,14 +81,14 @@ class StoredMasks:
 
     def __init__(self, path: Path, segmenter: Segmenter) -> None:
         self._segmenter = segmenter
-        self._known = dict(_stored(path))
+        self._known = dict(stored_masks(path))
         self._writer = RecordWriter(path)  # cuts off a torn tail, so a new line begins where the last whole one ends
 
     def segment(self, image: ImageRef, box: Box) -> Mask:
         """The stored mask of ``box`` in ``image``, or a new one that is then stored."""
         from pycocotools import mask as rle
 
-        key = (_image_name(image), *box)
+        key = (image_name(image), *box)
         if key in self._known:
             code = {"size": [image.height, image.width], "counts": self._known[key]}
             decoded: Mask = rle.decode(code).astype(np.bool_)
@@ -103,13 +103,16 @@ class StoredMasks:
         self._writer.close()
 
 
-def _image_name(image: ImageRef) -> str:
+def image_name(image: ImageRef) -> str:
     """What tells the images of one run apart: the data's hash, which holds the names, is that of the run."""
     return image.path.name if image.path is not None else hashlib.sha256(image.data or b"").hexdigest()
 
 
-def _stored(path: Path) -> list[tuple[tuple[Any, ...], str]]:
-    """The masks in ``path``, by image and box. A torn last line is left out; another flaw is a :class:`DataError`."""
+def stored_masks(path: Path) -> list[tuple[tuple[Any, ...], str]]:
+    """The masks in ``path`` as COCO's run lengths, by (image, x1, y1, x2, y2).
+
+    A torn last line is left out; another flaw is a :class:`DataError`.
+    """
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
         values = [json.loads(line) for line in lines]

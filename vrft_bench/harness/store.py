@@ -32,6 +32,7 @@ from vrft_bench import __version__
 from vrft_bench.errors import DataError, UserError
 from vrft_bench.harness.config import RunConfig, validation_lines
 from vrft_bench.harness.identity import differences, fingerprint
+from vrft_bench.harness.provenance import Training
 from vrft_bench.harness.records import Record, RecordIndex, RecordWriter, disk_error
 from vrft_bench.tasks.coordinates import ModelProfile
 
@@ -54,8 +55,10 @@ class Manifest(BaseModel):
     """What ``run.json`` says.
 
     ``identity`` holds the parts of the fingerprint: everything that can change a score. ``data`` is ``sample`` for the
-    embedded sample data: such a run is never compared with one on real data. ``rescored`` lists when and by which
-    version the stored texts were scored again.
+    embedded sample data: such a run is never compared with one on real data. ``content`` tells whether runs of models
+    with different profiles were asked the same (see :class:`~vrft_bench.harness.plan.Survey`); runs of earlier versions
+    have none. ``trainings`` say how the model came about, as far as known. ``rescored`` lists when and by which version
+    the stored texts were scored again.
     """
 
     format: int = 1
@@ -67,6 +70,8 @@ class Manifest(BaseModel):
     status: RunStatus = "running"
     samples: int
     completions: int
+    content: dict[str, str] = Field(default_factory=dict)
+    trainings: list[Training] = Field(default_factory=list)
     finished: int = 0
     failed: int = 0
     created: str

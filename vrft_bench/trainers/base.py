@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from vrft_bench.errors import UserError, did_you_mean
 from vrft_bench.harness.config import RunConfig, make_config, validation_lines
@@ -23,6 +23,10 @@ _RUN_FIELDS = (
     "images", "limit", "sample_id", "include",
 )  # fmt: skip
 """The choices that a training shares with an evaluation, under the same names."""
+BESIDE = frozenset({
+    "save_every", "keep", "log_every", "eval_every", "eval_split", "eval_limit", "report_to", "engine_args",
+})  # fmt: skip
+"""What a trainer may heed beside hyperparameters, and has to name among its options if it does."""
 _PATHS = ("output_dir", "manifest", "data", "annotations", "images")
 
 
@@ -35,7 +39,7 @@ class Hyperparameters(BaseModel):
     lr_schedule: str | None = Field(default=None, description="Learning rate schedule: constant, linear, cosine.")
     warmup_steps: int | None = Field(default=None, ge=0, description="Steps of linear warm-up.")
     steps: int | None = Field(default=None, ge=1, description="Optimizer steps.")
-    epochs: float | None = Field(default=None, gt=0, description="Passes over the data, where no steps are given.")
+    epochs: float | None = Field(default=None, gt=0, description="Passes over the data, in place of steps.")
     batch_size: int | None = Field(
         default=None, ge=1, description="Sequences per optimizer step and device: for grpo, completions."
     )
@@ -113,6 +117,13 @@ class TrainConfig(Hyperparameters):
     sample_id: list[str] = []
     include: list[str] = []
 
+    @field_validator("model")
+    @classmethod
+    def _without_backend(cls, value: str) -> str:
+        """``hf/NAME``, as ``run`` names the same model, is ``NAME``."""
+        bare = value.removeprefix("hf/")
+        return value if Path(value).expanduser().exists() else bare
+
     def hyperparameters(self) -> Hyperparameters:
         """The part that says how to train."""
         return Hyperparameters(**{name: getattr(self, name) for name in Hyperparameters.model_fields})
@@ -122,6 +133,8 @@ class TrainConfig(Hyperparameters):
         changes: dict[str, Any] = {
             name: path.expanduser().absolute() for name in _PATHS if (path := getattr(self, name)) is not None
         }
+        of_task = self.run_config().with_absolute_paths()
+        changes |= {"include": of_task.include, "ask": of_task.ask}
         folder = Path(self.model).expanduser()
         if self.model not in BUNDLED and folder.is_dir():
             changes["model"] = str(folder.absolute())
@@ -135,7 +148,7 @@ class TrainConfig(Hyperparameters):
 
 
 class Trainer(Protocol):
-    """One engine. ``options`` are the :class:`Hyperparameters` that it has."""
+    """One engine. ``options`` are the :class:`Hyperparameters` that it has, and what it heeds of ``BESIDE``."""
 
     name: ClassVar[str]
     options: ClassVar[frozenset[str]]
@@ -162,9 +175,14 @@ def make_train_config(values: Mapping[str, Any], *, source: str = "the command l
     """
     from vrft_bench.trainers.recipes import read_recipe
 
-    given = {name.replace("-", "_"): value for name, value in values.items()}
+    given = by_field(values)
+    if given.get("steps") is not None and given.get("epochs") is not None:
+        raise UserError(
+            f"in {source}: steps ({given['steps']}) and epochs ({given['epochs']}) are both given",
+            fix="give one of them",
+        )
     if isinstance(recipe := given.get("recipe"), str):
-        given = read_recipe(recipe, str(given.get("trainer", "grpo"))) | given
+        given = layered(read_recipe(recipe, str(given.get("trainer", "grpo"))), given)
     for name in given:
         if name not in TrainConfig.model_fields:
             raise UserError(
@@ -180,9 +198,29 @@ def make_train_config(values: Mapping[str, Any], *, source: str = "the command l
         ) from None
 
 
+def by_field(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` under the names of the fields, however hyphens were written."""
+    return {name.replace("-", "_"): value for name, value in values.items()}
+
+
+def layered(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """The choices ``over`` before those ``under``; engine arguments are put together.
+
+    Steps and epochs are one choice, of how long to train: either takes the place of the other.
+    """
+    length = {"steps", "epochs"}
+    replaced = length if any(over.get(name) is not None for name in length) else set()
+    kept = {name: value for name, value in under.items() if name not in replaced}
+    both = kept | dict(over)
+    if kept.get("engine_args") and over.get("engine_args"):
+        both["engine_args"] = kept["engine_args"] | over["engine_args"]
+    return both
+
+
 def refuse_foreign_options(trainer: Trainer, config: TrainConfig) -> None:
     """Raise :class:`UserError` for a choice that the trainer's engine does not have."""
-    for name in config.hyperparameters().given():
+    beside = [name for name in sorted(BESIDE) if getattr(config, name) != TrainConfig.model_fields[name].default]
+    for name in (*config.hyperparameters().given(), *beside):
         if name not in trainer.options:
             raise UserError(
                 f"trainer {trainer.name!r} has no option {name!r}{did_you_mean(name, trainer.options)}",

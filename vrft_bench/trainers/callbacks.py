@@ -19,6 +19,7 @@ from vrft_bench.harness.run import carry_out
 from vrft_bench.tasks.base import Task
 from vrft_bench.trainers.base import TrainConfig
 from vrft_bench.trainers.base_model import Base
+from vrft_bench.trainers.data import TrainingRows, trained_images
 from vrft_bench.trainers.folder import TrainingFolder
 from vrft_bench.trainers.interrupts import Interrupts, end_when_asked
 from vrft_bench.trainers.processes import holds_a_part, wait_for_all
@@ -30,9 +31,15 @@ EVALUATIONS = "evaluations"
 
 
 def training_callbacks(
-    task: Task, base: Base, config: TrainConfig, folder: TrainingFolder | None, interrupts: Interrupts, unit: int
+    task: Task,
+    base: Base,
+    config: TrainConfig,
+    rows: TrainingRows,
+    folder: TrainingFolder | None,
+    interrupts: Interrupts,
+    unit: int,
 ) -> list[Any]:
-    """The callbacks of a training, in the order in which they are called.
+    """The callbacks of a training on ``rows``, in the order in which they are called.
 
     ``folder`` is there in the first process alone. A checkpoint is whole after every ``unit`` steps.
     """
@@ -41,15 +48,16 @@ def training_callbacks(
     if folder is not None:
         found.append(_write_log(output_dir / LOG))
     if config.eval_every is not None:
-        plan = evaluation_plan(task, base, config)
+        plan = evaluation_plan(task, base, config, rows)
         found.append(_evaluate_greedily(plan, base, config.eval_every, folder))
     return [*found, end_when_asked(interrupts, unit), stop_on_request(output_dir, unit)]
 
 
-def evaluation_plan(task: Task, base: Base, config: TrainConfig) -> RunPlan:
+def evaluation_plan(task: Task, base: Base, config: TrainConfig, rows: TrainingRows) -> RunPlan:
     """The greedy evaluation on held-out data.
 
-    Raises :class:`UserError` where it would be on the training split, and where no process can answer by itself.
+    Raises :class:`UserError` where it would be on the training split or on images of ``rows``, and where no process can
+    answer by itself.
     """
     if holds_a_part():
         raise UserError(
@@ -70,6 +78,12 @@ def evaluation_plan(task: Task, base: Base, config: TrainConfig) -> RunPlan:
         raise UserError(
             f"the evaluations would be on split {plan.dataset.split!r}, which is trained on",
             fix="name a held-out one with --eval-split",
+        )
+    if shared := trained_images(plan, rows):
+        raise UserError(
+            f"the evaluations would be on {len(shared)} images that are trained on, such as {min(shared).name}",
+            fix="name a held-out split with --eval-split; where the data are files of your own, leave --eval-every "
+            "out, and give `vrft-bench watch` others with --annotations and --images",
         )
     return plan
 

@@ -60,6 +60,13 @@ def training_rows(plan: RunPlan, manifest: Path | None = None, *, gold: bool = F
     return found
 
 
+def trained_images(plan: RunPlan, rows: TrainingRows) -> set[Path]:
+    """The image files that ``plan`` asks about and ``rows`` train on. Images that lie in tables of rows have none."""
+    trained = {image.path.absolute() for image in rows.images if image.path is not None}
+    asked = {sample.image.path.absolute() for sample in plan.walk() if sample.image.path is not None}
+    return asked & trained
+
+
 def training_dataset(found: TrainingRows, profile: ModelProfile) -> Dataset:
     """A ``datasets.Dataset`` with ``prompt``, ``image``, ``ground_truth``, ``sample_id`` (and ``completion``).
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from vrft_bench.harness.models.checkpoint import Checkpoint
 from vrft_bench.harness.models.hf_options import HFOptions
-from vrft_bench.harness.models.weights import load_model
+from vrft_bench.harness.models.weights import load_model, no_progress_bars
 from vrft_bench.trainers.base_model import DTYPES, Base
 from vrft_bench.trainers.folder import carry_over
 from vrft_bench.trainers.processes import is_first, wait_for_all
@@ -39,7 +39,8 @@ def save_final(model: Any, final: Path, base: Base) -> None:
     """Write ``model`` and all that evaluating it needs to ``final``, which appears when it is done."""
     whole = final.with_name(f".{final.name}-whole")
     shutil.rmtree(whole, ignore_errors=True)
-    model.save_pretrained(whole)
+    with no_progress_bars():
+        model.save_pretrained(whole)
     carry_over(base.folder, whole)
     whole.rename(final)
 

@@ -7,6 +7,8 @@ without it was being written when the process died, and is removed. ``final/`` i
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -19,9 +21,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from vrft_bench.errors import DataError, UserError
 from vrft_bench.harness.identity import differences, fingerprint
+from vrft_bench.harness.provenance import RECORD
 from vrft_bench.harness.store import lock_folder, utc_now, versions, write_json
 
-RECORD = "train.json"
 FINAL = "final"
 CONFIG = "config.yaml"
 """The resolved choices, as the processes of one training read them."""
@@ -33,6 +35,8 @@ CARRIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.py")
 """Files of the base checkpoint that a trained one needs to be evaluated, beside its weights."""
 _OWN = ("config.json", "training.json", "model.safetensors.index.json", "adapter_config.json", "trainer_state.json")
 """Files that are not carried over: the engine writes its own, or they tell of another training."""
+_ENGINES = ("trl", "accelerate", "peft", "datasets", "deepspeed")
+"""What trains, beside what a run records."""
 _BEFORE = frozenset({".lock", CONFIG, "watch"})
 """What may be in a folder before its training begins."""
 
@@ -118,7 +122,7 @@ class TrainingFolder:
         """Record that a process takes up the work. Tables of completions that no checkpoint stands for are removed."""
         if not checkpoints(self.folder):
             shutil.rmtree(self.folder / COMPLETIONS, ignore_errors=True)
-        self.record.sessions.append({"started": utc_now(), "versions": versions()})
+        self.record.sessions.append({"started": utc_now(), "versions": versions() | _engine_versions()})
         self.update(status="running")
 
     def update(self, **fields: Any) -> None:
@@ -179,6 +183,14 @@ def read_record(folder: Path) -> TrainingRecord:
         raise DataError(
             f"{folder / RECORD} is damaged: {str(error).splitlines()[0]}", fix="train anew in another folder"
         ) from error
+
+
+def _engine_versions() -> dict[str, str]:
+    found = {}
+    for package in _ENGINES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from vrft_bench.trainers.base import TrainConfig
 from vrft_bench.trainers.base_model import Base
 from vrft_bench.trainers.processes import process_count
 from vrft_bench.trainers.rewards import reward_functions, reward_weights
-from vrft_bench.trainers.trl_arguments import BATCH, COMMON, engine_arguments, given_as
+from vrft_bench.trainers.trl_arguments import BATCH, COMMON, engine_arguments
 from vrft_bench.trainers.trl_engine import check_on_trl, train_on_trl
 
 NAMES: dict[str, str] = {
@@ -77,7 +77,7 @@ def _arguments(task: Task, base: Base, config: TrainConfig) -> Any:
     uses_vllm = config.use_vllm not in (None, "off")
     if uses_vllm:
         _check_vllm(str(config.use_vllm))
-    own = given_as(NAMES, config) | {
+    own: dict[str, Any] = {
         "reward_weights": reward_weights(task),
         "use_vllm": uses_vllm,
         "log_completions": True,
@@ -85,7 +85,7 @@ def _arguments(task: Task, base: Base, config: TrainConfig) -> Any:
     }
     if uses_vllm:
         own["vllm_mode"] = config.use_vllm
-    return engine_arguments(config, base, own, GRPOConfig)
+    return engine_arguments(config, base, own, GRPOConfig, NAMES)
 
 
 def _check_vllm(mode: str) -> None:

@@ -7,14 +7,14 @@ ends them at once: it is what torchrun sends the others when one of them has die
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from vrft_bench.trainers.processes import any_says, process_count
-from vrft_bench.trainers.progress import say
+from vrft_bench.trainers.processes import any_says, is_first, process_count
 
 
 class Interrupts:
@@ -41,9 +41,11 @@ class Interrupts:
         alone = process_count() == 1
         if self.asked and alone and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if not self.asked:
-            say(f"ending after this step, with a checkpoint{'; Ctrl-C again ends it at once' if alone else ''}")
-        self.asked = True
+        first, self.asked = not self.asked, True
+        if first and is_first():
+            said = f"ending after this step, with a checkpoint{'; Ctrl-C again ends it at once' if alone else ''}\n"
+            with contextlib.suppress(OSError):
+                os.write(2, said.encode())  # Python's own streams must not write here: one may be in the middle of it
 
 
 def end_when_asked(interrupts: Interrupts, unit: int) -> Any:

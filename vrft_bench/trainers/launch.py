@@ -11,7 +11,14 @@ from vrft_bench.errors import UserError
 from vrft_bench.registry import include
 from vrft_bench.tasks.base import Task
 from vrft_bench.trainers import load_trainer
-from vrft_bench.trainers.base import TrainConfig, Trainer, make_train_config, refuse_foreign_options
+from vrft_bench.trainers.base import (
+    TrainConfig,
+    Trainer,
+    by_field,
+    layered,
+    make_train_config,
+    refuse_foreign_options,
+)
 
 
 def start(config: TrainConfig) -> Path:
@@ -35,30 +42,23 @@ def choose(config: TrainConfig) -> tuple[Trainer, Task]:
 
 
 def prepare(file: Path | None, flags: Mapping[str, Any]) -> TrainConfig:
-    """The config of ``file`` with ``flags`` before its own values, and the data root that the environment names."""
-    from vrft_bench.harness.cli.data_root import with_data_root
+    """The config of ``file`` (YAML, TOML, JSON, a ``train.json``) with ``flags`` before its own values.
 
-    base = {} if file is None else _values(file)
+    The data root that the environment names is in it: the same file trains on the same data however it is started.
+    """
+    from vrft_bench.harness.cli.data_root import with_data_root
+    from vrft_bench.harness.config import read_config_file
+
+    base = {} if file is None else by_field(read_config_file(file))
     for name in ("task", "output_dir"):
         if name not in base and name not in flags:
             flag = name.replace("_", "-")
             raise UserError(f"no {name} is given", fix=f"say --{flag} ..., or write it into --config")
     where = "the command line" if file is None else f"{file} and the command line"
-    config = make_train_config({**base, **flags}, source=where)
+    config = make_train_config(layered(base, flags), source=where)
     _, task = choose(config)
     rooted = with_data_root(config.run_config(), task)
     return config if rooted.data is None else config.model_copy(update={"data": rooted.data})
-
-
-def read_train_config(path: Path, **changes: Any) -> TrainConfig:
-    """The config of a YAML, TOML or JSON file or of a ``train.json``, with ``changes`` before its own values."""
-    return make_train_config({**_values(path), **changes}, source=str(path))
-
-
-def _values(path: Path) -> dict[str, Any]:
-    from vrft_bench.harness.config import read_config_file
-
-    return read_config_file(path)
 
 
 def main(trainer: str | None = None) -> None:
@@ -75,7 +75,7 @@ def main(trainer: str | None = None) -> None:
             print(f"usage: --config FILE (given: {' '.join(given) or 'nothing'})", file=sys.stderr)  # noqa: T201
             sys.exit(2)
     with report_outcome():
-        start(read_train_config(Path(path), **({} if trainer is None else {"trainer": trainer})))
+        start(prepare(Path(path), {} if trainer is None else {"trainer": trainer}))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from vrft_bench.harness.records import Record, read_records
 from vrft_bench.harness.results import RunResult
 from vrft_bench.harness.run import carry_out
 from vrft_bench.harness.store import SAMPLES
-from vrft_bench.tasks.base import Reward
+from vrft_bench.tasks.base import Reward, Task
 from vrft_bench.trainers.data import write_training_manifest
 from vrft_bench.trainers.probe_figures import TOTAL, Group, ProbeFigures, probe_figures
 
@@ -40,7 +40,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """A prompt is kept where the mean of the task's first reward over its rollouts lies between these, exclusive.
+    """A prompt is kept where the mean of the reward of being right over its rollouts lies between these, exclusive.
 
     Both are shares of the reward's declared range. A box of IoU .95 is right by the strictest of COCO's thresholds.
     """
@@ -55,11 +55,11 @@ class Bounds:
                 fix="give shares such as --min-mean 0 --max-mean 0.95",
             )
 
-    def judge(self, group: Group, first: Reward) -> Verdict:
+    def judge(self, group: Group, right: Reward) -> Verdict:
         """The verdict on one prompt. Flat groups in between have nothing to learn from either."""
         if group.size < 2:
             return Verdict.TOO_SMALL
-        share = (fmean(group.rewards[first.name]) - first.low) / (first.high - first.low)
+        share = (fmean(group.rewards[right.name]) - right.low) / (right.high - right.low)
         if share >= self.highest:
             return Verdict.ALWAYS_RIGHT
         if share <= self.lowest:
@@ -120,20 +120,26 @@ def probe(plan: RunPlan, backend: Backend, bounds: Bounds | None = None, *, prog
             f"no prompt has two answers in {run.folder}: too many failed",
             fix="mend the cause (samples.jsonl says why each failed), and probe again with --fresh",
         )
-    first = plan.task.rewards[0]
+    right = reward_of_being_right(plan.task)
     verdicts: dict[Verdict, list[str]] = {verdict: [] for verdict in Verdict}
     for group in groups:
-        verdicts[bounds.judge(group, first)].append(group.sample_id)
+        verdicts[bounds.judge(group, right)].append(group.sample_id)
     count = sum(answers.statuses.values())
     return Probe(
         run=run,
         bounds=bounds,
-        figures=probe_figures(groups, first),
+        figures=probe_figures(groups, right),
         statuses={status: number / count for status, number in answers.statuses.items()},
         well_formed=answers.well_formed / count,
         cut_off=answers.cut_off / count,
         verdicts={verdict: tuple(ids) for verdict, ids in verdicts.items()},
     )
+
+
+def reward_of_being_right(task: Task) -> Reward:
+    """The first that is neither of confidence nor of layout, in whatever order ``--reward`` names them."""
+    beside = {reward.name for reward in task.default_rewards[1:]}
+    return next((reward for reward in task.rewards if reward.name not in beside), task.rewards[0])
 
 
 def write_manifest(path: Path, plan: RunPlan, found: Probe) -> None:

@@ -10,8 +10,8 @@ GRPO learns from differences inside a group, so these figures are about them:
 * **flat at size g**: the expected share of flat groups if g rollouts were drawn for a prompt, estimated without bias
   from its n: the share of the subsets of g whose rewards are all the same.
 * **pass@k**: the expected share of prompts with a right answer among k, 1 - C(n - c, k) / C(n, k) for c right of n
-  (Chen et al. 2021, arXiv 2107.03374). An answer is right where the task's first reward (accuracy, IoU) reaches the
-  middle of its range.
+  (Chen et al. 2021, arXiv 2107.03374). An answer is right where the reward that says so (accuracy, IoU) reaches
+  the middle of its range.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class ProbeFigures:
     """Figures over ``groups`` groups (``too_small`` more had fewer than two rollouts and count nowhere).
 
     ``rewards`` are by component, with ``total`` last; ``flat`` by group size; ``passes`` by k; ``histogram`` counts the
-    groups by the mean of the first reward, in equal bins from ``low`` to ``high``, its declared range.
+    groups by the mean of the reward ``judged_by``, in equal bins from ``low`` to ``high``, its declared range.
     """
 
     groups: int
@@ -79,6 +79,7 @@ class ProbeFigures:
     advantage: float
     flat: Mapping[int, float]
     passes: Mapping[int, float]
+    judged_by: str
     histogram: tuple[int, ...]
     low: float
     high: float
@@ -87,24 +88,25 @@ class ProbeFigures:
         return asdict(self)
 
 
-def probe_figures(groups: Sequence[Group], first: Reward) -> ProbeFigures:
-    """The figures of ``groups``, of which at least one has two rollouts. ``first`` is the task's first reward."""
+def probe_figures(groups: Sequence[Group], right: Reward) -> ProbeFigures:
+    """The figures of ``groups``, of which at least one has two rollouts. ``right`` is the reward of being right."""
     judged = [group for group in groups if group.size > 1]
-    middle = (first.low + first.high) / 2
-    right = [(group.size, sum(value >= middle for value in group.rewards[first.name])) for group in judged]
+    middle = (right.low + right.high) / 2
+    counts = [(group.size, sum(value >= middle for value in group.rewards[right.name])) for group in judged]
     sizes = doublings(min(group.size for group in judged))
-    means = [fmean(group.rewards[first.name]) for group in judged]
-    histogram, _ = np.histogram(means, bins=BINS, range=(first.low, first.high))
+    means = [fmean(group.rewards[right.name]) for group in judged]
+    histogram, _ = np.histogram(means, bins=BINS, range=(right.low, right.high))
     return ProbeFigures(
         groups=len(judged),
         too_small=len(groups) - len(judged),
         rewards={name: _reward_figures(judged, name) for name in judged[0].rewards},
         advantage=fmean(_advantage(group) for group in judged),
         flat={size: fmean(_flat_chance(group, size) for group in judged) for size in sizes if size > 1},
-        passes={k: fmean(_pass_chance(n, correct, k) for n, correct in right) for k in sizes},
+        passes={k: fmean(_pass_chance(n, correct, k) for n, correct in counts) for k in sizes},
+        judged_by=right.name,
         histogram=tuple(int(count) for count in histogram),
-        low=first.low,
-        high=first.high,
+        low=right.low,
+        high=right.high,
     )
 
 

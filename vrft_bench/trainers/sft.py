@@ -36,7 +36,7 @@ def _arguments(_: Task, base: Base, config: TrainConfig) -> Any:
     from trl import SFTConfig
 
     # TRL's default length of 1024 would cut image tokens off, which breaks the model's forward pass.
-    return engine_arguments(config, base, {"max_length": None, "completion_only_loss": True}, SFTConfig)
+    return engine_arguments(config, base, {"max_length": None, "completion_only_loss": True}, SFTConfig, {})
 
 
 def _engine(_: Task, __: Base, shared: dict[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vrft_bench.errors import UserError, did_you_mean
-from vrft_bench.trainers.base import TrainConfig
+from vrft_bench.trainers.base import BESIDE, TrainConfig
 from vrft_bench.trainers.base_model import Base
 from vrft_bench.trainers.processes import process_count
 
@@ -24,7 +24,7 @@ NAMES: dict[str, str] = {
 }
 """Our option -> TRL's argument, for all that mean the same in both."""
 
-COMMON = frozenset(NAMES) | {
+COMMON = frozenset(NAMES) | BESIDE | {
     "batch_size", "lora_rank", "lora_alpha", "lora_targets", "freeze_vision", "gradient_checkpointing", "precision",
     "max_pixels", "min_pixels",
 }  # fmt: skip
@@ -33,7 +33,12 @@ COMMON = frozenset(NAMES) | {
 BATCH = 16
 """Sequences per step and device where no batch size is given."""
 
-_FLAGS = {argument: f"--{option.replace('_', '-')}" for option, argument in NAMES.items()} | {
+_FILE_ONLY = frozenset({
+    "lr_schedule", "warmup_steps", "weight_decay", "max_grad_norm", "top_p", "top_k", "loss", "clip_low", "clip_high",
+})  # fmt: skip
+"""Options without a flag: they are written into a config or a recipe."""
+
+_FLAGS = {
     "per_device_train_batch_size": "--batch-size",
     "gradient_checkpointing": "--gradient-checkpointing",
     "bf16": "--precision",
@@ -46,8 +51,11 @@ _FLAGS = {argument: f"--{option.replace('_', '-')}" for option, argument in NAME
     "save_total_limit": "--keep",
     "report_to": "--report-to",
     "resume_from_checkpoint": "--resume",
+    "eval_strategy": "--eval-every",
+    "do_eval": "--eval-every",
+    "eval_steps": "--eval-every",
 }
-"""Arguments of TRL that have a name of ours, and what it is."""
+"""Arguments of TRL that have a name of ours, and what it is; beside those of the options."""
 _REPORTERS = ("trackio", "tensorboard", "wandb")
 
 
@@ -62,11 +70,14 @@ def require_trl(config: TrainConfig) -> None:
         )
 
 
-def engine_arguments(config: TrainConfig, base: Base, own: Mapping[str, Any], arguments: Any) -> Any:
+def engine_arguments(
+    config: TrainConfig, base: Base, own: Mapping[str, Any], arguments: Any, names: Mapping[str, str]
+) -> Any:
     """An instance of TRL's ``arguments`` class: ours by their neutral names, then ``own``, then ``engine_args``.
 
-    It is from here on that the processes of a training can talk to each other. Raises :class:`UserError` for an engine
-    argument that TRL does not have, that has a name of ours, or that TRL refuses.
+    ``names`` are the options that this engine has beside the common ones. It is from here on that the processes of a
+    training can talk to each other. Raises :class:`UserError` for an engine argument that TRL does not have, that has a
+    name of ours, or that TRL refuses.
     """
     import torch
 
@@ -86,8 +97,9 @@ def engine_arguments(config: TrainConfig, base: Base, own: Mapping[str, Any], ar
         "disable_tqdm": True,
         "remove_unused_columns": False,  # they are what rewards are computed from
         **own,
+        **given_as(names, config),
     }
-    _refuse_unknown(config.engine_args, fixed, arguments)
+    _refuse_unknown(config.engine_args, fixed, {**NAMES, **names}, arguments)
     device = {} if torch.cuda.is_available() else {"use_cpu": True}
     try:
         return arguments(**given_as(NAMES, config), **fixed, **device | config.engine_args)
@@ -100,6 +112,8 @@ def engine_arguments(config: TrainConfig, base: Base, own: Mapping[str, Any], ar
 def given_as(names: Mapping[str, str], config: TrainConfig) -> dict[str, Any]:
     """The options of ``names`` that are given, as TRL's arguments."""
     values = {argument: getattr(config, option) for option, argument in names.items()}
+    if config.warmup_steps and config.lr_schedule == "constant" and "lr_schedule" in names:
+        values[names["lr_schedule"]] = "constant_with_warmup"  # transformers' "constant" leaves the warm-up out
     return {argument: value for argument, value in values.items() if value is not None}
 
 
@@ -135,19 +149,27 @@ def require_whole_states(config: TrainConfig, arguments: Any) -> None:
         )
 
 
-def _refuse_unknown(given: Mapping[str, Any], fixed: Mapping[str, Any], arguments: Any) -> None:
+def _refuse_unknown(
+    given: Mapping[str, Any], fixed: Mapping[str, Any], names: Mapping[str, str], arguments: Any
+) -> None:
     known = set(arguments.__dataclass_fields__)
+    ours = _FLAGS | {argument: _way_of(option) for option, argument in names.items()}
     for name in given:
         if name not in known:
             raise UserError(
                 f"engine_args: {arguments.__name__} has no argument {name!r}{did_you_mean(name, known)}",
                 fix="see its documentation, or leave the argument out",
             )
-        if name in _FLAGS or name in fixed:
+        if name in ours or name in fixed:
             raise UserError(
                 f"engine_args: {name!r} is set by vrft-bench",
-                fix=f"use {_FLAGS[name]}" if name in _FLAGS else "leave it out",
+                fix=f"use {ours[name]}" if name in ours else "leave it out",
             )
+
+
+def _way_of(option: str) -> str:
+    """How a user gives ``option``."""
+    return f"{option} in --config or a recipe" if option in _FILE_ONLY else f"--{option.replace('_', '-')}"
 
 
 def _require_one_device_per_process(gpus: int) -> None:

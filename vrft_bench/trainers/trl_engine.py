@@ -81,9 +81,9 @@ def train_on_trl(
                 "train_dataset": training_dataset(rows, base.profile),
                 "processing_class": processor,
                 "peft_config": lora_config(loaded, config),
-                "callbacks": training_callbacks(plan.task, base, config, folder, interrupts, save_unit(made)),
+                "callbacks": training_callbacks(plan.task, base, config, rows, folder, interrupts, save_unit(made)),
             }
-            trainer = engine(plan.task, base, shared)
+            trainer = _made(engine, plan.task, base, shared)
             if is_first():
                 require_space(output_dir, _space(trainer.model, config) - _held(output_dir))
             _train(trainer, output_dir, last)
@@ -186,6 +186,16 @@ def _train(trainer: Any, output_dir: Path, last: Path | None) -> None:
             f"the loss is {result.training_loss} after {result.global_step} steps",
             fix="try a lower --learning-rate in a new --output-dir",
         )
+
+
+def _made(engine: MakeEngine, task: Task, base: Base, shared: dict[str, Any]) -> Any:
+    """TRL's trainer; what it refuses of its arguments only now is the user's to mend."""
+    try:
+        return engine(task, base, shared)
+    except (ValueError, ImportError) as error:
+        raise UserError(
+            f"the engine refuses these arguments: {' '.join(str(error).split())}", fix="change the option it names"
+        ) from error
 
 
 def _space(model: Any, config: TrainConfig) -> int:

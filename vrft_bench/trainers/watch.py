@@ -20,13 +20,14 @@ from vrft_bench.harness.models import open_backend
 from vrft_bench.harness.models.base import Backend, LimitsPixels
 from vrft_bench.harness.plan import RunPlan, choose_task, make_plan, resolve_profile
 from vrft_bench.harness.progress import Progress, SilentProgress
+from vrft_bench.harness.provenance import RECORD
 from vrft_bench.harness.results import RunResult
 from vrft_bench.harness.run import carry_out
 from vrft_bench.harness.store import utc_now
 from vrft_bench.registry import include
 from vrft_bench.tasks.coordinates import ModelProfile
 from vrft_bench.trainers.base_model import DTYPES
-from vrft_bench.trainers.folder import RECORD, TrainingRecord, read_record
+from vrft_bench.trainers.folder import TrainingRecord, read_record
 from vrft_bench.trainers.stop import request_stop
 from vrft_bench.trainers.train_log import LOG, read_log
 from vrft_bench.trainers.watch_checkpoints import find_checkpoints, why_unfinished
@@ -117,6 +118,21 @@ def as_trained(config: RunConfig, training: TrainingRecord) -> RunConfig:
     return make_config({**{name: value for name, value in values.items() if value}, **given}, source="train.json")
 
 
+def asks_trained_data(plan: RunPlan, training: TrainingRecord) -> bool:
+    """Whether ``plan`` asks about the data of ``training``: from the same place, and of one split where that has any.
+
+    Files of the user's own are the same questions whatever the split is called.
+    """
+    asked = plan.config.with_absolute_paths()
+    for name in ("data", "annotations", "images"):
+        here, there = getattr(asked, name), training.config.get(name)
+        if (None if here is None else str(here)) != there:
+            return False
+    has_splits = asked.annotations is None and asked.images is None
+    same_split = training.identity["data"]["split"] == plan.dataset.split
+    return plan.task.name == training.task and (same_split or not has_splits)
+
+
 class _Watch:
     def __init__(
         self,
@@ -129,6 +145,7 @@ class _Watch:
     ) -> None:
         self._folder, self._config, self._options, self._kept = folder, config, options, kept
         self._show, self._progress = show, progress
+        self._chosen = config.model_fields_set & {"split", "annotations", "images"}
         self._training: TrainingRecord | None = None
         self._plan: RunPlan | None = None
         self._failed: dict[int, str] = {}
@@ -247,9 +264,19 @@ class _Watch:
         task = choose_task(config.task[0], config)
         config = with_data_root(config, task)
         plan = make_plan(task, self._profile(config, backend), config)
+        self._look_for_trained_data(plan)
         self._kept.claim(self._choices(), plan.identity({}))
         self._plan = plan
         return plan
+
+    def _look_for_trained_data(self, plan: RunPlan) -> None:
+        """Refuse to show how well the training data are remembered, unless they are what was asked for: then say so."""
+        if self._training is None or not asks_trained_data(plan, self._training):
+            return
+        what = f"these questions (split {plan.dataset.split!r}) are on data that the training learns from"
+        if not self._chosen:
+            raise UserError(what, fix="name held-out ones with --split, or --annotations and --images")
+        self._tell(f"{what}: they show what it remembers, not what it can do")
 
     def _profile(self, config: RunConfig, backend: Backend) -> ModelProfile:
         """That of the training, with its limits of the image, unless another is asked for."""

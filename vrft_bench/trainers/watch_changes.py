@@ -1,9 +1,9 @@
 """How two checkpoints differ on the same questions, with 95 % intervals that take them in pairs.
 
 The mean reward is compared question by question, its interval takes images for clusters. The metric is no mean, so its
-interval is by the delete-a-group jackknife (Kott 2001), which any metric allows: both checkpoints' figures are computed
-without one of 20 groups of images at a time, and the spread of the 20 differences is scaled by Student's t. Fewer than
-20 images give no interval. A training's own log has no pairs: means over its steps are compared by Welch's interval.
+interval is by the delete-a-group jackknife of :mod:`vrft_bench.tasks.metrics.paired`, which any metric allows. Fewer
+than 20 images give no interval. A training's own log has no pairs: means over its steps are compared by Welch's
+interval.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from vrft_bench.harness.records import RecordIndex
 from vrft_bench.harness.scoring import Scorer
 from vrft_bench.harness.store import SAMPLES
 from vrft_bench.tasks.base import NO_PREDICTION, Figure, Prediction, Sample
+from vrft_bench.tasks.metrics.paired import JACKKNIFE_GROUPS, jackknife_intervals
+from vrft_bench.tasks.metrics.statistics import student_quantile
 
-GROUPS = 20
-_T = 2.0930
-"""The .975 quantile of Student's t with ``GROUPS`` - 1 degrees of freedom."""
 _Z = 1.9600
 _FEW_STEPS = 5
 """Fewer logged steps than this before a checkpoint give the training's reward no interval."""
@@ -35,19 +34,12 @@ def paired_change(plan: RunPlan, before: Path, now: Path) -> tuple[Figure, Figur
     rewards = [(sum(runs[1].totals[c]) - sum(runs[0].totals[c]), len(runs[0].totals[c])) for c in clusters]
     count = sum(n for _, n in rewards)
     mean = sum(change for change, _ in rewards) / count
-    value = _difference(runs, frozenset())
-    if len(clusters) < GROUPS or value is None:
-        return Figure(value), Figure(mean)
+    found = jackknife_intervals(clusters, lambda without: {"headline": _difference(runs, without)})["headline"]
+    if len(clusters) < JACKKNIFE_GROUPS or found.value is None:
+        return found, Figure(mean)
     spread = math.sqrt(sum((change - mean * n) ** 2 for change, n in rewards) * len(clusters) / (len(clusters) - 1))
     error = _Z * spread / count
-    parts = [_difference(runs, frozenset(clusters[start::GROUPS])) for start in range(GROUPS)]
-    defined = [part for part in parts if part is not None]
-    reward = Figure(mean, mean - error, mean + error)
-    if len(defined) < GROUPS:
-        return Figure(value), reward
-    middle = fmean(defined)
-    wide = _T * math.sqrt((GROUPS - 1) / GROUPS * sum((part - middle) ** 2 for part in defined))
-    return Figure(value, value - wide, value + wide), reward
+    return found, Figure(mean, mean - error, mean + error)
 
 
 def mean_change(before: Sequence[float], now: Sequence[float]) -> Figure:
@@ -57,7 +49,13 @@ def mean_change(before: Sequence[float], now: Sequence[float]) -> Figure:
     change = fmean(now) - fmean(before)
     if min(len(before), len(now)) < _FEW_STEPS:
         return Figure(change)
-    error = _Z * math.sqrt(variance(before) / len(before) + variance(now) / len(now))
+    parts = [variance(series) / len(series) for series in (before, now)]
+    if not any(parts):
+        return Figure(change, change, change)
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (len(series) - 1) for part, series in zip(parts, (before, now), strict=True)
+    )
+    error = student_quantile(0.975, freedom) * math.sqrt(sum(parts))
     return Figure(change, change - error, change + error)
 
 

@@ -72,3 +72,11 @@ def test_a_model_that_does_not_load_ends_with_exit_code_4(cli: Callable[..., Any
     outcome = cli("doctor", "--model", "hf/not-there")
     assert outcome.code == 4
     assert "FAILED    hf/not-there: no such checkpoint folder\n            fix: give a checkpoint folder" in outcome.out
+
+
+def test_a_cluster_is_refused_with_what_to_do_instead(cli: Callable[..., Any]) -> None:
+    for flags in (["--executor", "ray"], ["--replicas", "2"], ["--address", "auto"], ["--gpus-per-replica", "1"]):
+        outcome = cli("doctor", "--model", "mock/gold", "--profile", "qwen2-vl", *flags)
+        assert outcome.code == 2
+        assert "doctor examines the model on this machine, not on a cluster" in outcome.err
+        assert "run doctor on a machine of the cluster" in outcome.err

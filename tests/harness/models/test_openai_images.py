@@ -1,8 +1,10 @@
-"""How images reach a server: resized as the profile says, and in the request or by reference."""
+"""How images reach a server: resized as the profile says, in the request or by reference, and not too many at once."""
 
 from __future__ import annotations
 
 import io
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_server import Asked, Pictures
+from openai_server import Asked, Later, Pictures
 from PIL import Image
 
 from vrft_bench.errors import UserError
 from vrft_bench.harness.images import ImageError
+from vrft_bench.harness.models import openai_images
 from vrft_bench.harness.models.base import Request
 from vrft_bench.harness.models.openai_images import sizes
 from vrft_bench.tasks.base import ImageRef
@@ -147,3 +150,84 @@ def test_images_of_any_size_arrive_whole(server: Any, connect: Any, side: int) -
 def test_jpeg_is_written_where_it_is_asked_for(server: Any, connect: Any, tmp_path: Path) -> None:
     _, asked = send(connect, server, about(photo(tmp_path, "b.bmp")), image_format="jpeg")
     assert asked.url.startswith("data:image/jpeg;base64,")
+
+
+def noise(number: int, side: int = 300) -> ImageRef:
+    """An image that no format makes smaller: 180 kB as it is sent. No two numbers have the same."""
+    stream = io.BytesIO()
+    Image.effect_noise((side, side), 50 + number / 10).convert("RGB").save(stream, "PNG", compress_level=1)
+    return ImageRef(side, side, data=stream.getvalue())
+
+
+def numbered(refs: list[ImageRef]) -> list[Request]:
+    requests = [about(ref) for ref in refs]
+    return [replace(one, sample=replace(one.sample, id=str(index))) for index, one in enumerate(requests)]
+
+
+def test_requests_that_are_made_ready_ahead_hold_a_bounded_number_of_bytes(
+    serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refs = [noise(number) for number in range(30)]
+    size = max(len(ref.data or b"") for ref in refs) * 4 / 3 + 100
+    monkeypatch.setattr(openai_images, "MOST_HELD", int(5 * size))
+    held: list[int] = []
+
+    def script(asked: Asked) -> Any:
+        held.append(backend._sender.held_bytes)
+        return Later(0.3, "text")
+
+    backend = connect(serve(script))
+    backend.images.max_bytes = 1
+    completions = list(backend.generate(numbered(refs)))
+    assert sorted(int(one.sample_id) for one in completions) == list(range(30))
+    assert [one.error for one in completions if one.error] == []
+    assert 4 * size < max(held) <= (5 + 2 * openai_images.WORKERS) * size
+    assert backend._sender.held_bytes == 0
+    assert backend.images.encoded == 30
+
+
+def test_an_image_above_the_bound_is_sent_all_the_same(
+    serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_images, "MOST_HELD", 1)
+    server = serve(lambda asked: Later(0.2, "text"))
+    backend = connect(server)
+    assert len(list(backend.generate(numbered([noise(number) for number in range(16)])))) == 16
+    assert server.most_in_flight <= 2 * openai_images.WORKERS
+
+
+def test_an_image_that_many_ask_about_is_counted_once(
+    serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = noise(0)
+    monkeypatch.setattr(openai_images, "MOST_HELD", 2 * len(ref.data or b""))
+    held: list[int] = []
+
+    def script(asked: Asked) -> Any:
+        held.append(backend._sender.held_bytes)
+        return Later(0.02, "text")
+
+    server = serve(script)
+    backend = connect(server)
+    assert len(list(backend.generate(numbered([ref] * 80)))) == 80
+    assert server.most_in_flight >= 10
+    assert set(held) == {len(server.asked[0].url)}
+
+
+def test_images_that_nobody_waits_for_any_more_are_not_made(
+    serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_images, "MOST_HELD", 1)
+    go = threading.Event()
+    server = serve(lambda asked: "text" if go.is_set() or len(server.asked) == 1 else Later(5, "text"))
+    backend = connect(server)
+    first = numbered([noise(number) for number in range(30)])
+    given_up = backend.generate(first)
+    next(given_up)
+    time.sleep(0.5)
+    given_up.close()  # type: ignore[attr-defined]
+    assert backend._sender.held_bytes == 0
+    time.sleep(0.5)
+    assert 1 < backend.images.encoded <= 1 + 3 * openai_images.WORKERS
+    go.set()
+    assert len(list(backend.generate(first))) == 30

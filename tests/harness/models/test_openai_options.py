@@ -62,7 +62,11 @@ def test_flags_reach_the_backend_as_its_arguments() -> None:
         ({"base_url": URL, "image_url": "http", "image_root": "/no/such", "image_base_url": URL}, "no such folder"),
         (
             {"base_url": URL, "image_url": "http", "image_root": "/", "image_base_url": "s3://b"},
-            "neither http nor file",
+            "neither an http nor a file address",
+        ),
+        (
+            {"base_url": URL, "image_url": "http", "image_root": "/", "image_base_url": "http://[x"},
+            "image_base_url='http://[x' is neither an http nor a file address",
         ),
         ({"base_url": URL, "spawn": True}, "the openai backend has no argument 'spawn'"),
     ],
@@ -81,6 +85,7 @@ def test_what_cannot_be_is_refused_with_what_could(args: dict[str, Any], said: s
         {"base_url": "http://hunter2@host/v1"},
         {"base_url": URL, "api_key": "hunter2"},
         {"base_url": URL, "image_url": "http", "image_root": "/", "image_base_url": "http://u:hunter2@files/"},
+        {"base_url": URL, "image_url": "http", "image_root": "/", "image_base_url": "http://u:hunter2@[files/"},
     ],
 )
 def test_credentials_in_arguments_are_refused_and_not_repeated(args: dict[str, Any]) -> None:

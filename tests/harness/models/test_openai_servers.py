@@ -19,6 +19,8 @@ from vrft_bench.harness.config import RunConfig
 from vrft_bench.harness.models.openai import OpenAIBackend
 from vrft_bench.harness.models.openai_servers import is_this_machine, read_model_list
 from vrft_bench.harness.plan import resolve_profile
+from vrft_bench.harness.progress import SilentProgress
+from vrft_bench.harness.run import evaluate
 from vrft_bench.tasks.profiles import ABS_ORIGINAL
 
 TINY = Path(str(files("vrft_bench") / "assets" / "tiny_qwen2_vl"))
@@ -75,6 +77,60 @@ def test_servers_that_do_not_say_what_they_loaded_are_told_apart_by_address(serv
     assert one.identity() | {"address": ""} == other.identity() | {"address": ""}
 
 
+REMOTE = "http://10.0.0.7:8000/v1"
+
+
+@pytest.mark.parametrize("root", ["/models/latest", "./latest", "latest", "../org/latest", None])
+def test_what_only_means_something_on_the_servers_machine_is_known_together_with_its_address(root: str | None) -> None:
+    served = read_model_list(listed(owned_by="sglang", root=root), "served")
+    assert served.identity(REMOTE) == {
+        "root": root,
+        "base": None,
+        "owned_by": "sglang",
+        "revision": "server",
+        "address": REMOTE,
+    }
+
+
+def test_a_folder_of_another_machine_is_not_taken_for_one_of_the_same_name_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(TINY, tmp_path / "org" / "model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for root in (str(tmp_path / "org" / "model"), "org/model"):
+        served = read_model_list(listed(owned_by="vllm", root=root), "served")
+        assert served.identity(REMOTE)["root"] == root
+        assert "files" not in served.identity(REMOTE)
+        assert served.checkpoint("served", REMOTE) is None
+        here = "http://localhost:8000/v1"
+        assert "files" in served.identity(here)
+        found = served.checkpoint("served", here)
+        assert found is not None
+        assert found.model_type == "qwen2_vl"
+
+
+@pytest.mark.parametrize(
+    ("card", "storage"),
+    [
+        (
+            {"meta": {"ftype": "Q8_0", "n_params": 7, "size": 9, "n_ctx": 4096}},
+            {"ftype": "Q8_0", "n_params": 7, "size": 9},
+        ),
+        ({"quantization": "fp8", "meta": None}, {"quantization": "fp8"}),
+        ({"meta": {"size": 9}, "status": {"value": "loaded"}}, None),
+        ({"quantization": "", "dtype": ["float16"], "size": None}, None),
+    ],
+)
+def test_how_the_weights_are_stored_is_part_of_what_they_are_where_the_server_says_it(
+    card: dict[str, Any], storage: dict[str, Any] | None
+) -> None:
+    assert read_model_list(listed(**card), "served").identity(REMOTE).get("storage") == storage
+    found = read_model_list(listed(root=str(TINY), **card), "served").identity("http://localhost/v1")
+    assert found.get("storage") == storage
+    assert "files" in found
+
+
 def test_identity_is_what_can_change_an_answer_and_nothing_else(serve: Any, connect: Any) -> None:
     server, other = (serve(lambda asked: "text", listed(owned_by="vllm", root="org/model", created=n)) for n in (1, 2))
     plain = connect(server).identity()
@@ -108,6 +164,23 @@ def test_a_folder_that_a_server_of_this_machine_has_loaded_is_known_by_its_conte
     (folder / "generation_config.json").write_text("{}")
     edited = connect(serve(lambda asked: "", listed(owned_by="vllm", root=str(folder))))
     assert edited.identity() != one.identity()
+
+
+@pytest.mark.parametrize(("root", "told"), [(None, True), ("latest", True), ("org/model", False)])
+def test_a_finished_run_is_shown_with_the_hint_that_another_address_is_another_run_where_it_is(
+    serve: Any, connect: Any, config: Callable[..., RunConfig], root: str | None, told: bool
+) -> None:
+    class Notes(SilentProgress):
+        def note(self, text: str) -> None:
+            lines.append(text)
+
+    lines: list[str] = []
+    task = Pictures(size=2)
+    server = serve(task.truth(), listed(root=root))
+    for _ in range(2):
+        result = evaluate(task, connect(server), config(profile="abs_original"), progress=Notes())
+    hint = "; another --base-url is another run: nothing else names the model" if told else ""
+    assert lines == [f"finished already, shown from {result.folder}; --fresh runs it anew{hint}"]
 
 
 def test_the_profile_is_that_of_the_checkpoint_that_the_server_has_loaded(

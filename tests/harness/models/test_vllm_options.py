@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +93,9 @@ def test_without_vllm_the_backend_says_what_to_install() -> None:
     with pytest.raises(UserError, match=r"needs vllm.*not installed here") as refused:
         load_backend("vllm/tiny")
     assert "vrft-bench[vllm]" in str(refused.value)
+
+
+def test_the_page_names_every_argument_and_no_other() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "backends" / "vllm.md").read_text()
+    named = [name for row in re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(item.name for item in fields(VLLMOptions))

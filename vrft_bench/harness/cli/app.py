@@ -34,7 +34,11 @@ app.add_typer(data.app, name="data")
 app.add_typer(new.app, name="new")
 for _verb, _target in VERBS.items():
     _module, _, _function = _target.partition(":")
-    app.command(_verb)(getattr(importlib.import_module(_module), _function))
+    _added = getattr(importlib.import_module(_module), _function)
+    if isinstance(_added, typer.Typer):
+        app.add_typer(_added, name=_verb)
+    else:
+        app.command(_verb)(_added)
 
 _APP_FLAGS = {"-h", "--help", "--version", "--install-completion", "--show-completion"}
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vrft_bench.errors import UserError
 from vrft_bench.harness.cli.options import AsJson, Debug, Include, Plain
 from vrft_bench.harness.cli.run import HELP_MODEL, pairs
 
@@ -38,6 +39,10 @@ def doctor(
         str | None, typer.Option("--output-dir", "-o", metavar="DIR", help="Where runs would go: is there room?")
     ] = None,
     include: Include = None,
+    executor: Annotated[
+        str | None,
+        typer.Option("--executor", "--address", "--replicas", "--gpus-per-replica", hidden=True, help="Of run alone."),
+    ] = None,
     as_json: AsJson = False,
     plain: Plain = False,
     debug: Debug = False,  # noqa: ARG001 - read by main
@@ -51,6 +56,11 @@ def doctor(
     from vrft_bench.harness.progress import make_progress
     from vrft_bench.registry import include as include_file
 
+    if executor not in (None, "local"):
+        raise UserError(
+            "doctor examines the model on this machine, not on a cluster",
+            fix="leave out --executor and its flags, and run doctor on a machine of the cluster",
+        )
     flags = {
         "model": model,
         "model_args": pairs(model_args),

@@ -59,6 +59,11 @@ def print_result(result: RunResult, *, plain: bool = False) -> None:
     typer.echo(f"{result.folder}")
 
 
+def heading(name: str) -> str:
+    """What people read in place of a figure's key."""
+    return _HEADINGS.get(name, name.replace("_", " "))
+
+
 def print_report(report: MetricReport, title: str, *, plain: bool = False) -> None:
     """Figures that stand alone, with their notes."""
     _print_tables(report, title, plain)
@@ -132,7 +137,7 @@ def _print_categories(report: MetricReport, title: str, plain: bool) -> None:
     headline = report.headline
     columns = [Column("category")]
     for key in keys:
-        columns.append(Column(_HEADINGS.get(key, key.replace("_", " ")), numeric=True))
+        columns.append(Column(heading(key), numeric=True))
         if key == headline:
             columns.append(Column("95% interval", numeric=True))
     rows = [[name, *_cells(row, keys, headline)] for name, row in report.by_category.items()]
@@ -156,7 +161,7 @@ def _cells(row: Any, keys: list[str], headline: str) -> list[str]:
 
 def _print_figures(report: MetricReport, title: str, plain: bool, skip: list[str] | None = None) -> None:
     rows = [
-        [_HEADINGS.get(name, name.replace("_", " ")), figure_text(figure), interval_text(figure)]
+        [heading(name), figure_text(figure), interval_text(figure)]
         for name, figure in report.figures.items()
         if name not in (skip or ()) and figure.value is not None
     ]

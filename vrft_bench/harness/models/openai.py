@@ -80,7 +80,7 @@ class OpenAIBackend:
 
     def profile(self) -> ModelProfile | None:
         """The profile of the checkpoint that the server says it has loaded, if it can be found from here."""
-        checkpoint = self.served.checkpoint(self._name)
+        checkpoint = self.served.checkpoint(self._name, self.options.base_url)
         profile = select_profile(checkpoint.model_type) if checkpoint is not None else None
         return None if profile is None else self.with_pixel_limits(profile)
 
@@ -140,15 +140,18 @@ class OpenAIBackend:
         refuse_long_answers(self.served, request.sampling.max_tokens)
         try:
             refuse_control_tokens(request)
-            image = await self._sender.send(request.sample.image, request.profile)
+            image = await self._sender.hold(request.sample.image, request.profile)
         except (ImageError, ValueError) as error:
             return group.failed(str(error))
 
-        outcome = await self._client.ask(
-            self._chats.body(group, image.url, self._structure(request, image.processed)),
-            lambda answer: self._replies.completions(answer.value, group, image, answer.seconds),
-            lambda: self._chats.plain_question(request.sampling, _grey_image()),
-        )
+        try:
+            outcome = await self._client.ask(
+                self._chats.body(group, image.url, self._structure(request, image.processed)),
+                lambda answer: self._replies.completions(answer.value, group, image, answer.seconds),
+                lambda: self._chats.plain_question(request.sampling, _grey_image()),
+            )
+        finally:
+            self._sender.let_go(image)
         return group.failed(outcome.reason) if isinstance(outcome, Fault) else outcome
 
     def _structure(self, request: Request, processed: tuple[int, int] | None) -> Mapping[str, Any] | None:

@@ -192,6 +192,9 @@ class PatientClient:
     def _fatal(self, fault: Fault, what: str) -> BackendError:
         """The error that ends a run: which server, what it does, what it said, and what can be done about it."""
         match fault:
+            case Fault(in_tls=True):
+                fix = "for a server that speaks plain HTTP, write http:// in --base-url; for a certificate that an "
+                fix += "authority of your own signed: export SSL_CERT_FILE=AUTHORITY.pem"
             case Fault(kind=Kind.UNREACHABLE):
                 fix = "start one (`vllm serve MODEL`), or correct --base-url"
             case Fault(status=401 | 403):

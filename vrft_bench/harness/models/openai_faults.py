@@ -27,12 +27,17 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why an exchange gave no JSON of the kind that was asked for. ``retry_after``: seconds, where the server says."""
+    """Why an exchange gave no JSON of the kind that was asked for.
+
+    ``retry_after``: seconds, where the server says. ``in_tls``: somebody is there, but no encrypted connection could be
+    agreed on.
+    """
 
     kind: Kind
     reason: str
     status: int | None = None
     retry_after: float | None = None
+    in_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,8 @@
-"""How the images of a run reach a server: in the request or by reference, and resized as the profile says."""
+"""How the images of a run reach a server: in the request or by reference, and resized as the profile says.
+
+Requests are made ready a few hundred ahead. An image may have a kilobyte or a hundred megabytes, so what requests hold
+is bounded in bytes too.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from urllib.parse import quote
@@ -22,43 +26,85 @@ from vrft_bench.tasks.coordinates import ModelProfile
 WORKERS = 4
 """Threads that decode and encode. Pillow lets go of the interpreter lock in both."""
 
+MOST_HELD = 256 << 20
+"""Bytes of encoded images that requests hold, each image counted once. No more are made while they hold as much."""
+
 
 class ImageSender:
-    """Makes what ``image_url`` says. For one event loop, which it never keeps waiting."""
+    """Makes what ``image_url`` says. For one event loop, which it never keeps waiting.
+
+    ``held_bytes`` is what the requests under way hold.
+    """
 
     def __init__(self, options: OpenAIOptions, cache: ImageCache) -> None:
+        workers = min(WORKERS, os.cpu_count() or 1)
+        self.held_bytes = 0
         self._options = options
         self._cache = cache
-        self._threads = ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1), thread_name_prefix="images")
-        self._making: dict[tuple[ImageRef, tuple[int, int] | None], asyncio.Future[EncodedImage]] = {}
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="images")
+        self._turns = asyncio.Semaphore(workers)
+        self._making: dict[tuple[ImageRef, tuple[int, int] | None], _Making] = {}
+        self._holders: dict[int, int] = {}
+        self._room = asyncio.Event()
+        self._room.set()
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def send(self, ref: ImageRef, profile: ModelProfile) -> SentImage:
-        """``ref`` for a model of ``profile``.
+    async def hold(self, ref: ImageRef, profile: ModelProfile) -> SentImage:
+        """``ref`` for a model of ``profile``, to be :meth:`let_go`.
 
-        Raises :class:`ImageError` for an image that cannot be used, and :class:`UserError` for one that lies outside
-        ``image_root``.
+        Waits where it has to be made and others hold :data:`MOST_HELD` bytes. Raises :class:`ImageError` for an image
+        that cannot be used, and :class:`UserError` for one that lies outside ``image_root``.
         """
         resized = self._options.resize == "profile"
         size, processed = sizes(ref.width, ref.height, profile) if resized else (None, None)
         encoded = self._cache.held_encoding(ref, size, self._options.image_format)
         if encoded is None:
-            encoded = await self._encode(ref, size)
+            encoded = await self._encoded(ref, size)
         url = encoded.data_url
         if self._options.image_url != "data" and encoded.as_stored and ref.path is not None:
             url = json.dumps(self._reference(ref.path))[1:-1].encode()
+        holders = self._holders.get(id(url), 0)
+        self._holders[id(url)] = holders + 1
+        if not holders:
+            self._count(len(url))
         return SentImage(url, processed, encoded.sha256)
 
-    async def _encode(self, ref: ImageRef, size: tuple[int, int] | None) -> EncodedImage:
-        """Encode in a thread; requests that want the same image meanwhile wait for it without taking up another."""
+    def let_go(self, image: SentImage) -> None:
+        url = image.url
+        self._holders[id(url)] -= 1
+        if not self._holders[id(url)]:
+            del self._holders[id(url)]
+            self._count(-len(url))
+
+    async def _encoded(self, ref: ImageRef, size: tuple[int, int] | None) -> EncodedImage:
+        """Requests that want the same image meanwhile wait for it without taking up another thread."""
         key = (ref, size)
-        if key not in self._making:
+        making = self._making.get(key)
+        if making is None:
+            making = self._making[key] = _Making(asyncio.ensure_future(self._encode_in_turn(ref, size)))
+        making.wanted_by += 1
+        try:
+            return await asyncio.shield(making.task)
+        finally:
+            making.wanted_by -= 1
+            if not making.wanted_by:
+                making.task.cancel()
+                del self._making[key]
+
+    async def _encode_in_turn(self, ref: ImageRef, size: tuple[int, int] | None) -> EncodedImage:
+        async with self._turns:
+            await self._room.wait()
             work = partial(self._cache.encode, ref, size, self._options.image_format)
-            self._making[key] = asyncio.get_running_loop().run_in_executor(self._threads, work)
-            self._making[key].add_done_callback(lambda _: self._making.pop(key))
-        return await asyncio.shield(self._making[key])
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _count(self, more: int) -> None:
+        self.held_bytes += more
+        if self.held_bytes < MOST_HELD:
+            self._room.set()
+        else:
+            self._room.clear()
 
     def _reference(self, path: Path) -> str:
         path = path.resolve()
@@ -68,6 +114,14 @@ class ImageSender:
         if not path.is_relative_to(root):
             raise UserError(f"{path} does not lie in image_root {root}", fix="give a folder that holds all images")
         return f"{base}/{quote(path.relative_to(root).as_posix())}"
+
+
+@dataclass(slots=True)
+class _Making:
+    """An image that is being made, and how many requests wait for it: when the last gives up, so does the work."""
+
+    task: asyncio.Future[EncodedImage]
+    wanted_by: int = 0
 
 
 @lru_cache(maxsize=1024)

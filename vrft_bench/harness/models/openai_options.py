@@ -202,13 +202,18 @@ def _base_url(name: str, value: object) -> str:
 
 def _image_base_url(name: str, value: object) -> str:
     text = _text(name, value).rstrip("/")
-    if "@" in urlsplit(text).netloc:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        parts = urlsplit("")
+    if "@" in (parts.netloc or text.partition("://")[2].partition("/")[0]):
         raise UserError(
             f"{name} holds a user name or a password, which would be written into run.json", fix="leave it out"
         )
-    if urlsplit(text).scheme not in ("http", "https", "file"):
+    if parts.scheme not in ("http", "https", "file"):
         raise UserError(
-            f"{name}={text!r} is neither http nor file", fix=f"write {name}=http://HOST/PATH or file:///PATH"
+            f"{name}={text!r} is neither an http nor a file address",
+            fix=f"write {name}=http://HOST/PATH or file:///PATH",
         )
     return text
 

@@ -7,6 +7,7 @@ the plain API.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,19 +59,27 @@ DIALECTS: Mapping[str, Dialect] = {
 """By ``owned_by`` of a model's card, which is where each of these servers names itself."""
 
 
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+_STORAGE = ("quantization", "ftype", "dtype", "n_params", "size")
+"""Fields of a model's card, or of its ``meta`` (llama.cpp), that say how the weights are stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """A model as a server's list describes it.
 
     ``root`` is what the server loaded (a folder of its own machine, or a hub id), ``base`` the same of the model that
     an adapter was put on, ``owned_by`` the kind of server or the owner of the model, ``longest`` the most tokens that
-    question and answer may have together. ``names`` are all names that the server lists.
+    question and answer may have together, ``storage`` what it says of how the weights are stored. ``names`` are all
+    names that the server lists.
     """
 
     owned_by: str | None = None
     root: str | None = None
     base: str | None = None
     longest: int | None = None
+    storage: Mapping[str, str | int] = field(default_factory=dict)
     names: tuple[str, ...] = ()
 
     @property
@@ -80,24 +89,31 @@ class ServedModel:
     def identity(self, base_url: str) -> dict[str, Any]:
         """What can be known of the weights: their content where the server reads a folder of this very machine.
 
-        A name alone says little (``default``, ``gpt-3.5-turbo`` of llama.cpp): where a server does not say what it has
-        loaded, its address is part of what the model is.
+        A hub id says what they are. Any other name (``default``, ``gpt-3.5-turbo`` of llama.cpp, ``/models/latest``)
+        means something on one machine only: then the address is part of what the model is.
         """
+        storage = {"storage": dict(self.storage)} if self.storage else {}
         if is_this_machine(base_url) and self.root is not None and (Path(self.root) / "config.json").is_file():
             found = find_checkpoint(self.root).fingerprint
-            return {"files": found["files"], "owned_by": self.owned_by}
-        found = {"root": self.root, "base": self.base, "owned_by": self.owned_by, "revision": "server"}
-        return found if self.root is not None else {**found, "address": base_url}
+            return {"files": found["files"], "owned_by": self.owned_by, **storage}
+        found = {"root": self.root, "base": self.base, "owned_by": self.owned_by, "revision": "server", **storage}
+        return found if _is_hub_id(self.root) else {**found, "address": base_url}
 
-    def checkpoint(self, name: str) -> Checkpoint | None:
-        """The checkpoint behind the model, where this machine can find it: a folder, or an id that the hub knows."""
+    def checkpoint(self, name: str, base_url: str) -> Checkpoint | None:
+        """The checkpoint behind the model, where this machine can find it: a folder, or an id that the hub knows.
+
+        A folder that another machine names is none of this one's, even if there is one of that name here.
+        """
+        here = is_this_machine(base_url)
         for source in (self.root, self.base, name):
-            if source is None or "/" not in source:
+            if source is None or "/" not in source or not (here or _is_hub_id(source)):
                 continue
             try:
-                return find_checkpoint(source)
+                found = find_checkpoint(source)
             except (UserError, ImportError):  # not here, or no huggingface_hub to look it up with
                 continue
+            if here or not found.is_folder:
+                return found
         return None
 
 
@@ -115,12 +131,25 @@ def read_model_list(listed: Any, name: str) -> ServedModel:
         root=_text(card.get("root")),
         base=_text(by_name.get(_text(card.get("parent")) or "", {}).get("root")),
         longest=longest if isinstance(longest, int) and longest > 0 else None,
+        storage=_storage(card),
         names=tuple(by_name),
     )
 
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _storage(card: Mapping[str, Any]) -> dict[str, str | int]:
+    meta = card.get("meta")
+    if not isinstance(meta, Mapping) or "status" in card:  # a router's card, which says more once the model is loaded
+        meta = {}
+    said = {name: card.get(name, meta.get(name)) for name in _STORAGE}
+    return {name: value for name, value in said.items() if isinstance(value, str | int) and value != ""}
+
+
+def _is_hub_id(name: str | None) -> bool:
+    return name is not None and _HUB_ID.fullmatch(name) is not None
 
 
 def refuse_long_answers(model: ServedModel, max_tokens: int) -> None:

@@ -80,6 +80,8 @@ class Transport:
             if isinstance(error, aiohttp.ConnectionTimeoutError):
                 return Fault(Kind.UNREACHABLE, f"no connection within {min(CONNECT_SECONDS, self._timeout):g} seconds")
             return Fault(Kind.SILENT, f"no answer within {timeout or self._timeout:g} seconds (timeout)")
+        except aiohttp.ClientSSLError as error:
+            return Fault(Kind.UNREACHABLE, f"no TLS connection: {_words(error.os_error)}", in_tls=True)
         except aiohttp.ClientConnectorError as error:
             return Fault(Kind.UNREACHABLE, f"no connection: {_words(error.os_error)}")
         except (aiohttp.ClientError, OSError) as error:

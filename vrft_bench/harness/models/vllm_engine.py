@@ -11,9 +11,9 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from vrft_bench.errors import BackendError, UserError, did_you_mean
@@ -146,25 +146,34 @@ class Engine:
 
 
 def _start_in_thread(arguments: Mapping[str, Any], guard: OrphanGuard) -> Any:
-    """As :func:`_start`, but an interrupt ends it: vLLM itself takes KeyboardInterrupt for the end of a wait."""
-    outcome: Future[Any] = Future()
+    """As :func:`_start`, but an interrupt ends it: vLLM itself takes KeyboardInterrupt for the end of a wait.
+
+    The thread keeps nothing of the engine. Libraries that keep an exception keep all frames of the thread that raised
+    it, and an engine that lives as long as Python complains when it is collected.
+    """
+    outcome: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
 
     def start() -> None:
         try:
-            outcome.set_result(_start(arguments))
+            outcome.put((_start(arguments), None))
         except BaseException as error:  # noqa: BLE001 - it is raised where somebody waits
-            outcome.set_exception(error)
+            outcome.put((None, error))
 
     thread = threading.Thread(target=start, name="vllm-start", daemon=True)
+    is_here = False
     with guard.marking():
         thread.start()
         try:
-            return outcome.result()
+            engine, error = outcome.get()
+            is_here = True
         finally:
             while thread.is_alive():  # interrupted: it ends once it misses its processes
-                if not outcome.done():
+                if not is_here and outcome.empty():
                     guard.end()
                 thread.join(_POLL)
+    if error is not None:
+        raise error
+    return engine
 
 
 def _start(arguments: Mapping[str, Any]) -> Any:

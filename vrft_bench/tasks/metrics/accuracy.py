@@ -37,14 +37,18 @@ class AccuracyMetric:
         self._values: dict[str, array[float]] = {}
         self._asked: dict[str, dict[int, int]] = {}
 
+    def value(self, sample: Sample, prediction: Prediction) -> float:
+        """How right one answer is, in [0, 1]: accuracy is the mean of this."""
+        assert isinstance(sample.target, ClassTarget)
+        return self._correct(prediction, sample.target)
+
     def update(self, sample: Sample, prediction: Prediction, n: int = 0) -> None:
         """Count one answer."""
-        target = sample.target
-        assert isinstance(target, ClassTarget)
-        label = target.label
+        assert isinstance(sample.target, ClassTarget)
+        label = sample.target.label
         if label not in self._values:
             self._values[label], self._asked[label] = array("d"), {}
-        self._values[label].append(self._correct(prediction, target))
+        self._values[label].append(self.value(sample, prediction))
         self._asked[label][n] = self._asked[label].get(n, 0) + 1
 
     def compute(self) -> MetricReport:

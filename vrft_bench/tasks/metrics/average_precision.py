@@ -124,12 +124,16 @@ class PrecisionRecall:
         total: Floats = np.add.reduceat(precision * newly, curves.first) / len(RECALL_LEVELS)
         return total
 
-    def recall(self) -> Floats:
+    def recall(self, weights: Floats | None = None) -> Floats:
         """The recall of all detections kept, as (thresholds, categories); NaN for a category without truth."""
-        truths = self.truths(np.ones(self._images))
+        weights = np.ones(self._images) if weights is None else weights
+        truths = self.truths(weights)
+        own = weights[self._image]
         distinct = np.zeros((self._row[-1] + 1, self._categories))
         for curves in self._curves:
-            distinct[curves.row, curves.category] = curves.length / np.maximum(truths[curves.category], 1.0)
+            if len(curves.position):
+                found = np.add.reduceat(own[curves.position], curves.first)
+                distinct[curves.row, curves.category] = found / np.maximum(truths[curves.category], 1.0)
         result: Floats = distinct[self._row]
         result[:, truths == 0.0] = np.nan
         return result

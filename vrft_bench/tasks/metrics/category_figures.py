@@ -59,7 +59,7 @@ def category_figures(
     """
     areas = range(len(AREA_RANGES) if over_areas else 1)
     by_area = [[PrecisionRecall(outcomes, categories, images, area) for area in areas] for outcomes in runs]
-    by_run = [_values(outcomes, curves, categories, images) for outcomes, curves in zip(runs, by_area, strict=True)]
+    by_run = [values_of(outcomes, curves, categories, images) for outcomes, curves in zip(runs, by_area, strict=True)]
     tied = [tied_categories(outcomes) for outcomes in runs]
     shuffled = [
         np.vstack([values["ap"], shuffled_ap(outcomes, values["ap"], images, affected, TIE_ORDERS, seed)])
@@ -114,33 +114,41 @@ def joined(parts: Sequence[CategoryFigures]) -> CategoryFigures:
     )
 
 
-def _values(
-    outcomes: RankedOutcomes, curves: Sequence[PrecisionRecall], categories: int, images: int
+def values_of(
+    outcomes: RankedOutcomes,
+    curves: Sequence[PrecisionRecall],
+    categories: int,
+    images: int,
+    weights: Floats | None = None,
 ) -> dict[str, Floats]:
-    """The figures of one completion index. ``curves`` are those of the first area ranges, one or all of them."""
-    by_threshold = curves[0].average_precision()
+    """The figures of one completion index, where image k counts ``weights[k]`` times (default: once).
+
+    ``curves`` are those of the first area ranges, one or all of them.
+    """
+    by_threshold = curves[0].average_precision(weights)
     values = {"ap": by_threshold.mean(axis=0)}
     for name, threshold in (("ap50", 0.5), ("ap75", 0.75)):
         values[name] = by_threshold[IOU_THRESHOLDS.index(threshold)]
     for number, name in enumerate(AREA_RANGES):
         if name != "all":
             own = curves[number] if len(curves) > 1 else PrecisionRecall(outcomes, categories, images, number)
-            values[f"ap_{name}"] = own.average_precision().mean(axis=0)
+            values[f"ap_{name}"] = own.average_precision(weights).mean(axis=0)
     # What is not defined is left out, as where lvis-api's precision array is averaged over area ranges too.
     values["ap_areas"] = mean_over_runs(
         [values[name] for name in ("ap", *(f"ap_{area}" for area in AREA_RANGES if area != "all"))]
     )
-    values["ar"] = curves[0].recall().mean(axis=0)
+    values["ar"] = curves[0].recall(weights).mean(axis=0)
 
     truths, hits, extras = (
-        _sums(outcomes, counts, categories) for counts in (outcomes.truths[0], outcomes.hits, outcomes.extras)
+        _sums(outcomes, counts, categories, weights) for counts in (outcomes.truths[0], outcomes.hits, outcomes.extras)
     )
     return values | precision_recall_f1(truths, hits, extras)
 
 
-def _sums(outcomes: RankedOutcomes, counts: Indices, categories: int) -> Floats:
+def _sums(outcomes: RankedOutcomes, counts: Indices, categories: int, weights: Floats | None = None) -> Floats:
     """Sums of what is counted per question."""
-    return np.bincount(outcomes.question_category, counts, categories).astype(np.float64)
+    mass = counts if weights is None else counts * weights[outcomes.question_image]
+    return np.bincount(outcomes.question_category, mass, categories).astype(np.float64)
 
 
 def mean_over_runs(values: list[Floats]) -> Floats:

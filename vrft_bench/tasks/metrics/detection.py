@@ -18,6 +18,7 @@ Definitions:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import compress
 
 import numpy as np
@@ -26,7 +27,7 @@ from vrft_bench.tasks.base import BoxTarget, Dataset, Figure, MetricReport, Pred
 from vrft_bench.tasks.metrics.average_precision import Floats, mean_defined
 from vrft_bench.tasks.metrics.category_figures import TIE_ORDERS, CategoryFigures, category_figures, joined
 from vrft_bench.tasks.metrics.outcome_table import ImageIds, OutcomeTable, category_batches, image_order
-from vrft_bench.tasks.metrics.outcomes import AREA_RANGES, COCO_RULES, LVIS_RULES, outcome_of
+from vrft_bench.tasks.metrics.outcomes import AREA_RANGES, COCO_RULES, LVIS_RULES, Rules, outcome_of
 from vrft_bench.tasks.metrics.statistics import basic_interval
 
 REPLICATES = (100, 1000)
@@ -35,6 +36,21 @@ FEW_IMAGES = 30
 """Below this many images, intervals are known to be too narrow (see ``statistics``)."""
 _BOOTSTRAP_WORK = 60_000_000
 """About how many detections, curve points and images all replicates together may touch: one or two seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountedDetections:
+    """The outcomes of all answers, with a table per completion index, and what to make of them.
+
+    ``groups`` are sets of categories, by their index, that get a figure of their own.
+    """
+
+    categories: tuple[str, ...]
+    groups: Mapping[str, list[int]]
+    rules: Rules
+    over_areas: bool
+    images: ImageIds
+    tables: Mapping[int, OutcomeTable]
 
 
 class DetectionMetric:
@@ -86,6 +102,15 @@ class DetectionMetric:
         if not target.verified:
             self._unverified += 1
 
+    def counted(self) -> CountedDetections:
+        """What the figures are computed from; not a copy."""
+        groups = {
+            name: [self._index[member] for member in members if member in self._index]
+            for name, members in self._groups.items()
+        }
+        over_areas = self._headline == "ap_areas"
+        return CountedDetections(self._categories, groups, self._rules, over_areas, self._images, self._tables)
+
     def compute(self) -> MetricReport:
         """The figures over everything counted so far."""
         tables = [self._tables[n] for n in sorted(self._tables)] or [OutcomeTable(self._images)]
@@ -110,8 +135,7 @@ class DetectionMetric:
         figures |= {name: self._figure(values[name], drawn_figures) for name, drawn_figures in replicates.items()}
         for name, value in zip(("ap_tie_min", "ap_tie_mean", "ap_tie_max"), ties, strict=True):
             figures[name] = Figure(value)
-        for name, members in self._groups.items():
-            chosen = [self._index[member] for member in members if member in self._index]
+        for name, chosen in self.counted().groups.items():
             figures[f"ap_{name}"] = self._figure(values["ap"][chosen], replicates["ap"][:, chosen])
         if self._boxes:
             figures["boxes_without_confidence"] = Figure(self._without_confidence / self._boxes)

@@ -26,12 +26,16 @@ class GroundingMetric:
         self._level = confidence_level
         self._ious: dict[str, list[float]] = {}
 
-    def update(self, sample: Sample, prediction: Prediction, n: int = 0) -> None:  # noqa: ARG002
-        """Count one answer."""
+    def value(self, sample: Sample, prediction: Prediction) -> float:
+        """The IoU of one answer: ``miou`` is the mean of this."""
         truth = _truth(sample.target)
         found = prediction.detections
+        return iou(found[0].box, truth) if found and truth else 0.0
+
+    def update(self, sample: Sample, prediction: Prediction, n: int = 0) -> None:  # noqa: ARG002
+        """Count one answer."""
         cluster = sample.fields.get("image_id", sample.id)
-        self._ious.setdefault(cluster, []).append(iou(found[0].box, truth) if found and truth else 0.0)
+        self._ious.setdefault(cluster, []).append(self.value(sample, prediction))
 
     def compute(self) -> MetricReport:
         """Mean IoU and the share of answers at IoU .5."""

@@ -1,10 +1,12 @@
-"""Confidence intervals: Wilson's for shares, the basic bootstrap for everything else.
+"""Confidence intervals: Wilson's for shares, the bootstrap's for everything else, the basic one by default.
 
 The basic interval (Davison and Hinkley 1997, section 5.2), [2v - q_high, 2v - q_low] for the value v and the quantiles
 q of its replicates, is chosen over the percentile interval [q_low, q_high] because AP is biased upwards on few images,
 and its replicates are biased upwards once more: percentile intervals add the two, basic intervals cancel them. In
 simulations at a nominal 95 % with 30 images and more, AP's percentile interval held the population's AP in 35 to 93 %
-of the cases (least where all scores tie), the basic one in 83 to 95 %; with 10 images and tied scores in 65 %.
+of the cases (least where all scores tie), the basic one in 83 to 95 %; with 10 images and tied scores in 65 %. The BCa
+interval (Efron 1987) corrects for bias and for skewness and stays inside the figure's range by itself, at the cost of a
+jackknife; of means of skewed values it is the best of the three.
 
 Resampling is by cluster: what belongs to one image is drawn together, because the answers about one image are not
 independent of each other.
@@ -42,17 +44,72 @@ def resampled_weights(clusters: int, replicates: int, seed: int) -> Iterator[Flo
         yield np.bincount(rng.integers(0, clusters, clusters), minlength=clusters).astype(np.float64)
 
 
-def basic_interval(value: float, replicates: Floats, level: float = 0.95) -> tuple[float, float] | None:
-    """The basic bootstrap interval of a figure in [0, 1]; ``None`` where no replicate is defined.
+def basic_interval(
+    value: float, replicates: Floats, level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)
+) -> tuple[float, float] | None:
+    """The basic bootstrap interval of a figure that lies within ``bounds``; ``None`` where no replicate is defined.
 
-    Replicates in which the figure is not defined (NaN: no truth was drawn) are left out. The interval is cut to [0, 1],
-    and stretched to hold ``value`` where the bias of the replicates would leave it outside.
+    Replicates in which the figure is not defined (NaN: no truth was drawn) are left out. The interval is cut to the
+    bounds, and stretched to hold ``value`` where the bias of the replicates would leave it outside.
     """
+    found = percentile_interval(replicates, level)
+    if found is None:
+        return None
+    low, high = found
+    return max(bounds[0], min(value, 2 * value - high)), min(bounds[1], max(value, 2 * value - low))
+
+
+def expanded_level(level: float, clusters: int) -> float:
+    """The level to ask of quantiles of bootstrap replicates so that few clusters are covered at ``level``.
+
+    Replicates of a mean vary by (n - 1)/n too little, and their quantiles are a normal's where Student's t is due
+    (Hesterberg 2015, "expanded" intervals). At 40 clusters and 95 % it is 96.1 %; with many it is ``level``.
+    """
+    freedom = max(clusters - 1, 1)
+    return 1 - 2 * NormalDist().cdf(-student_quantile(0.5 + level / 2, freedom) * sqrt(clusters / freedom))
+
+
+def student_quantile(probability: float, freedom: float) -> float:
+    """The quantile of Student's t by the expansion of Fisher and Cornish: within .3 % from 4 degrees of freedom on."""
+    z = NormalDist().inv_cdf(probability)
+    t = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    return t + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+
+
+def percentile_interval(replicates: Floats, level: float = 0.95) -> tuple[float, float] | None:
+    """The quantiles of the replicates that are defined; ``None`` where none is."""
     defined = replicates[~np.isnan(replicates)]
     if not len(defined):
         return None
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return max(0.0, min(value, 2 * value - float(high))), min(1.0, max(value, 2 * value - float(low)))
+    return float(low), float(high)
+
+
+def bca_interval(
+    value: float, replicates: Floats, jackknife: Floats, level: float = 0.95
+) -> tuple[float, float] | None:
+    """The bias-corrected and accelerated interval (Efron 1987); ``None`` where no replicate is defined.
+
+    ``jackknife`` holds the figure without each cluster, or without each of many groups of equally many clusters: the
+    acceleration is the same.
+    """
+    defined = replicates[~np.isnan(replicates)]
+    if not len(defined):
+        return None
+    normal = NormalDist()
+    # Replicates that equal the value count half, and the share is kept off 0 and 1, where no quantile exists.
+    below = (np.sum(defined < value) + 0.5 * np.sum(defined == value)) / len(defined)
+    bias = normal.inv_cdf(min(max(float(below), 0.5 / len(defined)), 1 - 0.5 / len(defined)))
+    pull = np.nanmean(jackknife) - jackknife[~np.isnan(jackknife)]
+    spread = float(np.sum(pull**2)) ** 1.5
+    acceleration = float(np.sum(pull**3)) / (6 * spread) if spread > 0 else 0.0
+
+    def corrected(share: float) -> float:
+        shifted = bias + normal.inv_cdf(share)
+        return normal.cdf(bias + shifted / max(1 - acceleration * shifted, 1e-9))
+
+    low, high = np.quantile(defined, [corrected((1 - level) / 2), corrected((1 + level) / 2)])
+    return float(low), float(high)
 
 
 def bootstrap_mean_interval(

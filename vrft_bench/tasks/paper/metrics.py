@@ -66,10 +66,13 @@ class PaperGroundingMetric:
         self._seed = seed
         self._ious: dict[str, list[float]] = {}
 
+    def value(self, sample: Sample, prediction: Prediction) -> float:
+        """The IoU of one answer: ``miou`` is the mean of this."""
+        return normalised_iou(sample, prediction.detections[0]) if prediction.detections else 0.0
+
     def update(self, sample: Sample, prediction: Prediction, n: int = 0) -> None:  # noqa: ARG002
         """Count one answer."""
-        value = normalised_iou(sample, prediction.detections[0]) if prediction.detections else 0.0
-        self._ious.setdefault(sample.id, []).append(value)
+        self._ious.setdefault(sample.id, []).append(self.value(sample, prediction))
 
     def compute(self) -> MetricReport:
         """The mean over all answers."""

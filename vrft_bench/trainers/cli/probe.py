@@ -55,10 +55,10 @@ def probe(
         str | None, typer.Option(help="Sample as this recipe trains: visual_rft, modern, or a YAML file of your own.")
     ] = None,
     min_mean: Annotated[
-        float, typer.Option("--min-mean", help="Never right: a mean of the first reward not above this.")
+        float, typer.Option("--min-mean", help="Never right: a mean of accuracy or IoU not above this.")
     ] = 0.0,
     max_mean: Annotated[
-        float, typer.Option("--max-mean", help="Always right: a mean of the first reward not below this.")
+        float, typer.Option("--max-mean", help="Always right: a mean of accuracy or IoU not below this.")
     ] = 0.95,
     manifest_out: Annotated[
         Path | None, typer.Option("--manifest-out", metavar="FILE", help="Write the prompts worth it to this file.")
@@ -212,5 +212,8 @@ def _print_histogram(found: Probe, *, plain: bool) -> None:
         ]
         for index, count in enumerate(figures.histogram)
     ]
-    first = next(iter(figures.rewards))
-    print_table([Column(f"mean {first} of a prompt"), Column("prompts", numeric=True), Column("")], rows, plain=plain)
+    print_table(
+        [Column(f"mean {figures.judged_by} of a prompt"), Column("prompts", numeric=True), Column("")],
+        rows,
+        plain=plain,
+    )

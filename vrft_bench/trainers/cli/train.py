@@ -40,7 +40,7 @@ def train(
     protocol: Annotated[str | None, typer.Option(help="strict (the default) or paper.")] = None,
     reward: Annotated[str | None, typer.Option(help="Rewards and weights: iou=1,format=0.5.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the data, where no steps are given.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the data, in place of steps.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", "--lr", help="Peak learning rate.")] = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", help="Sequences per step and device; for grpo, completions.")
@@ -50,6 +50,9 @@ def train(
     beta: Annotated[float | None, typer.Option(help="grpo: weight of the KL term.")] = None,
     temperature: Annotated[float | None, typer.Option(help="grpo: temperature of the rollouts.")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="grpo: longest completion.")] = None,
+    scale_rewards: Annotated[
+        str | None, typer.Option("--scale-rewards", help="grpo: group, batch or none, what advantages are divided by.")
+    ] = None,
     lora_rank: Annotated[int | None, typer.Option("--lora-rank", help="Train adapters of this rank.")] = None,
     lora_targets: Annotated[str | None, typer.Option("--lora-targets", help="Layers that get them.")] = None,
     freeze_vision: Annotated[
@@ -100,8 +103,9 @@ def train(
         "profile": profile, "protocol": protocol, "reward": reward, "steps": steps, "epochs": epochs,
         "learning_rate": learning_rate, "batch_size": batch_size, "accumulation": accumulation,
         "group_size": group_size, "beta": beta, "temperature": temperature, "max_tokens": max_tokens,
-        "lora_rank": lora_rank, "lora_targets": _listed(lora_targets), "freeze_vision": freeze_vision,
-        "gradient_checkpointing": gradient_checkpointing, "precision": precision, "max_pixels": max_pixels,
+        "scale_rewards": scale_rewards, "lora_rank": lora_rank, "lora_targets": _listed(lora_targets),
+        "freeze_vision": freeze_vision, "gradient_checkpointing": gradient_checkpointing, "precision": precision,
+        "max_pixels": max_pixels,
         "use_vllm": use_vllm, "seed": seed, "save_every": save_every, "keep": keep, "eval_every": eval_every,
         "eval_split": eval_split, "eval_limit": eval_limit, "report_to": _listed(report_to), "resume": resume,
         "engine_args": pairs(engine_args), "include": include,

@@ -89,6 +89,7 @@ def watch(
     config = make_config({name: value for name, value in flags.items() if value is not None})
     for file in config.include:
         include_file(file)
+    base = None if base is None else base.removeprefix(f"{backend}/")  # as `run` names the same model
     options = WatchOptions(base, every, window, interval, settle, once, stop_on_hacking, backend)
     if not as_json:
         typer.echo("".join(name.rjust(width) for name, width in _WIDTHS.items()))
@@ -130,9 +131,16 @@ def _line(row: Evaluation) -> str:
     said = {
         Mark.FINE: "",
         Mark.DIVERGING: f"  {row.metric} down, reward up since step {row.compared_with}",
-        Mark.HACKING: f"  REWARD HACKING: {row.metric} down, reward up since step {row.compared_with}, beyond chance",
+        Mark.HACKING: f"  REWARD HACKING: {row.metric} down, {_risen(row)} up since step {row.compared_with}, "
+        "beyond chance",
     }
     return line + said[row.mark]
+
+
+def _risen(row: Evaluation) -> str:
+    """Which reward rose beyond chance; that of the training alone does so where it is merely remembered, too."""
+    held_out = row.changes.get("reward", {}).get("low")
+    return "reward" if held_out is not None and held_out > 0.0 else "the training's own reward"
 
 
 def _number(value: float | None) -> str:

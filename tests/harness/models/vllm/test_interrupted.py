@@ -123,8 +123,14 @@ def test_a_run_that_is_ended_while_vllm_starts_leaves_nothing_behind(
 ) -> None:
     run = start(*TASK, *spawn)
     wanted = 2 if spawn else 3  # the keeper becomes the server; an engine has a guard and Python's resource tracker
-    until(lambda: len(descendants(run.pid)) >= wanted or run.poll() is not None)
-    started = descendants(run.pid)
+    started: set[int] = set()
+
+    def has_started() -> bool:
+        started.clear()
+        started.update(descendants(run.pid))  # one look: some live for a moment only
+        return len(started) >= wanted or run.poll() is not None
+
+    until(has_started)
     assert len(started) >= wanted, (tmp_path / "output").read_text()
     os.kill(run.pid, number)
     run.wait(SECONDS)

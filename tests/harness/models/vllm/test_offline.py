@@ -56,7 +56,7 @@ def test_four_completions_of_a_question_differ_and_are_drawn_again_by_their_seed
     assert {key: one.text for key, one in first.items()} == {key: one.text for key, one in second.items()}
     ids = {request.sample.id for request in asked}
     distinct = [len({first[sample_id, n].text for n in range(4)}) for sample_id in ids]
-    assert sum(distinct) >= 3 * len(ids)
+    assert sum(distinct) > 2 * len(ids)
     other = by_key(vllm_tiny.generate(questions(12, replace(DRAWN, seed=8))))
     assert sum(other[key].text != one.text for key, one in first.items()) >= len(first) // 2
 

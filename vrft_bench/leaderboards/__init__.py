@@ -1,0 +1,1 @@
+"""What is shown: comparison tables, published rows, reports and the leaderboard site. Reads run folders only."""
