@@ -38,7 +38,7 @@ from vrft_bench.tasks.metrics.paired import Difference, difference_of_ap, differ
 TASK = "detection"
 SHOTS = 2
 NEEDED_GAIN = 0.08
-STEPS = {"sft": 60, "grpo": 60}
+STEPS = {"sft": 60, "grpo": 80}
 """Every trainer sees the same few-shot split."""
 OPTIONS = {
     "sft": ["--batch-size", "16", "--lr", "1e-4"],

@@ -30,6 +30,11 @@ DISTRIBUTIONS = {
 """Test module -> the distribution that it tests."""
 
 _outcomes: dict[str, dict[str, list[str]]] = {}
+_left_out: list[pytest.Item] = []
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    _left_out.extend(items)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,8 +61,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 
 
 def pytest_sessionfinish() -> None:
-    """Put what was found into ``results.json``, from which the page of supported engines is written."""
-    if EXPORTS is None or not _outcomes:
+    """Put what was found into ``results.json``, from which the page of supported engines is written.
+
+    A run of some of an engine's tests says nothing about the engine.
+    """
+    if EXPORTS is None or not _outcomes or _left_out:
         return
     known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     for engine, aspects in _outcomes.items():
@@ -76,7 +84,7 @@ def pytest_sessionfinish() -> None:
 @pytest.fixture(scope="session")
 def exports() -> Path:
     """The folder that ``golden.py`` wrote."""
-    return Path(str(EXPORTS))
+    return Path(str(EXPORTS)).resolve()
 
 
 @pytest.fixture(scope="session")

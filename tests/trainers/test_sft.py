@@ -77,6 +77,17 @@ def test_it_learns_and_its_result_evaluates(trainings: Any, tmp_path: Path) -> N
     assert after.answers.reward > before.answers.reward
 
 
+def test_a_result_states_the_areas_that_it_was_trained_with_and_an_evaluation_with_others_says_so(
+    trainings: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    final = trainings.train("sft", tmp_path / "out", steps=1, limit=4, max_pixels=6272)
+    stated = json.loads((final / "preprocessor_config.json").read_text())
+    assert stated["size"] == {"shortest_edge": 3136, "longest_edge": 6272}
+    config = make_config({"task": ["coco_fewshot"], "limit": 1, "output_dir": tmp_path / "runs"})
+    evaluate(get_task("coco_fewshot"), HFBackend(str(final)), config)
+    assert "to use those: --model-args min_pixels=3136,max_pixels=6272" in caplog.text
+
+
 def test_adapters_of_every_linear_layer_of_the_language_model_are_merged_at_the_end(
     trainings: Any, tmp_path: Path
 ) -> None:

@@ -178,6 +178,19 @@ class TestTheMark:
         undefined = [down[0].model_copy(update={"value": None}), down[1]]
         assert judge(undefined, 2, plan, tmp_path, {})[0] is Mark.FINE
 
+    def test_a_slow_fall_is_seen_by_what_it_has_lost_since_the_best(
+        self, classification: RunPlan, evaluated: Any, tmp_path: Path
+    ) -> None:
+        plan, misses = classification, (0.04, 0.0, 0.03, 0.05, 0.12)
+        curve = [
+            evaluated(plan, 10 * number, Noise({"miss": miss}) if miss else gold)
+            for number, miss in enumerate(misses, start=1)
+        ]
+        rising = {step: 1.0 + 0.1 * step + 0.01 * (step % 2) for step in range(1, 51)}
+        marks = [judge(curve[:count], 2, plan, tmp_path, rising) for count in range(2, 6)]
+        assert [mark for mark, *_ in marks] == [Mark.FINE, Mark.DIVERGING, Mark.DIVERGING, Mark.HACKING]
+        assert [step for _, step, _ in marks] == [10, 20, 20, 20]
+
     def test_reward_and_metric_down_together_is_no_hacking(self, plan: RunPlan, evaluated: Any, tmp_path: Path) -> None:
         curve = [evaluated(plan, 10, gold), evaluated(plan, 20, lambda request: "nothing")]
         assert curve[1].reward < curve[0].reward

@@ -43,6 +43,11 @@ class Base:
             return Path(self.checkpoint.source)
         return hub_config(self.checkpoint.source, self.checkpoint.revision).parent
 
+    @property
+    def stated_limits(self) -> tuple[int, int] | None:
+        """The area limits that checkpoints are to state: those of the profile, where the user gave one of them."""
+        return None if self.asked_pixels == (None, None) else (self.profile.min_pixels, self.profile.max_pixels)
+
     def processor(self) -> Any:
         """A fresh processor that resizes within the profile's limits, and whose tokenizer hides no tag of an answer.
 

@@ -118,7 +118,9 @@ def _keep_checkpoints(folder: TrainingFolder | None, base: Base, keep: int | Non
             wait_for_all()
             if folder is not None:
                 checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-                folder.finish_checkpoint(checkpoint, base.folder, state.global_step, keep=keep)
+                folder.finish_checkpoint(
+                    checkpoint, base.folder, state.global_step, keep=keep, limits=base.stated_limits
+                )
 
     return KeepCheckpoints()
 

@@ -41,7 +41,7 @@ def save_final(model: Any, final: Path, base: Base) -> None:
     shutil.rmtree(whole, ignore_errors=True)
     with no_progress_bars():
         model.save_pretrained(whole)
-    carry_over(base.folder, whole)
+    carry_over(base.folder, whole, base.stated_limits)
     whole.rename(final)
 
 

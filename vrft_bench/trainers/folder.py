@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from vrft_bench.errors import DataError, UserError
 from vrft_bench.harness.identity import differences, fingerprint
+from vrft_bench.harness.models.pixel_limits import EDGES
 from vrft_bench.harness.provenance import RECORD
 from vrft_bench.harness.store import lock_folder, utc_now, versions, write_json
 
@@ -140,12 +141,14 @@ class TrainingFolder:
                 shutil.rmtree(checkpoint)
         return whole[-1] if whole else None
 
-    def finish_checkpoint(self, checkpoint: Path, base: Path, step: int, *, keep: int | None) -> None:
-        """Give ``checkpoint`` the files of ``base`` that it lacks to be evaluated, and mark it as whole.
+    def finish_checkpoint(
+        self, checkpoint: Path, base: Path, step: int, *, keep: int | None, limits: tuple[int, int] | None = None
+    ) -> None:
+        """Give ``checkpoint`` what :func:`carry_over` gives, and mark it as whole.
 
         Only then are older ones removed but for the newest ``keep``: at every moment one whole checkpoint is there.
         """
-        carry_over(base, checkpoint)
+        carry_over(base, checkpoint, limits)
         write_json(checkpoint / WHOLE, {"fingerprint": self.record.fingerprint, "step": step})
         self.update(step=step)
         older = [] if keep is None else checkpoints(self.folder)[:-keep]
@@ -217,15 +220,22 @@ def is_whole(checkpoint: Path, training: str | None = None) -> bool:
     return isinstance(mark, Mapping) and (training is None or mark.get("fingerprint") == training)
 
 
-def carry_over(base: Path, checkpoint: Path) -> None:
+def carry_over(base: Path, checkpoint: Path, limits: tuple[int, int] | None = None) -> None:
     """Copy tokenizer, processor and template files of ``base`` into ``checkpoint``, over what the engine wrote of them.
 
-    Training changes none of them, and engines write some in a form that older readers do not know.
+    Training changes none of them, and engines write some in a form that older readers do not know. Only the smallest
+    and largest area of an image, ``limits``, are the training's where it was given any: whoever evaluates the
+    checkpoint with others is told so.
     """
     for pattern in CARRIED:
         for file in base.glob(pattern):
             if file.name not in _OWN:
                 shutil.copyfile(file, checkpoint / file.name)
+    file = checkpoint / "preprocessor_config.json"
+    if limits is not None and file.is_file():
+        stated = json.loads(file.read_text(encoding="utf-8"))
+        stated = {name: value for name, value in stated.items() if name not in ("min_pixels", "max_pixels")}
+        write_json(file, {**stated, "size": dict(zip(EDGES, limits, strict=True))})
 
 
 def require_space(folder: Path, needed: int) -> None:

@@ -23,7 +23,7 @@ from vrft_bench.harness.progress import Progress, SilentProgress
 from vrft_bench.harness.provenance import RECORD
 from vrft_bench.harness.results import RunResult
 from vrft_bench.harness.run import carry_out
-from vrft_bench.harness.store import utc_now
+from vrft_bench.harness.store import is_locked, utc_now
 from vrft_bench.registry import include
 from vrft_bench.tasks.coordinates import ModelProfile
 from vrft_bench.trainers.base_model import DTYPES
@@ -178,6 +178,11 @@ class _Watch:
                 include(file)
             if self._training.status in ("interrupted", "failed"):
                 self._tell(f"the training is {self._training.status} at step {self._training.step}")
+            elif self._training.status == "running" and not is_locked(self._folder):
+                self._tell(
+                    "no process of this machine works on the training: unless another machine's does, it was killed, "
+                    "and repeating its command goes on from its last checkpoint"
+                )
         elif not self._folder.is_dir():
             self._tell(f"waiting for {self._folder}")
 

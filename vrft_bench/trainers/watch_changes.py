@@ -1,4 +1,4 @@
-"""How two checkpoints differ on the same questions, with 95 % intervals that take them in pairs.
+"""How two checkpoints differ on the same questions, with intervals that take them in pairs.
 
 The mean reward is compared question by question, its interval takes images for clusters. The metric is no mean, so its
 interval is by the delete-a-group jackknife of :mod:`vrft_bench.tasks.metrics.paired`, which any metric allows. Fewer
@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from statistics import fmean, variance
+from statistics import NormalDist, fmean, variance
 
 from vrft_bench.harness.plan import RunPlan
 from vrft_bench.harness.records import RecordIndex
@@ -22,27 +22,26 @@ from vrft_bench.tasks.base import NO_PREDICTION, Figure, Prediction, Sample
 from vrft_bench.tasks.metrics.paired import JACKKNIFE_GROUPS, jackknife_intervals
 from vrft_bench.tasks.metrics.statistics import student_quantile
 
-_Z = 1.9600
 _FEW_STEPS = 5
 """Fewer logged steps than this before a checkpoint give the training's reward no interval."""
 
 
-def paired_change(plan: RunPlan, before: Path, now: Path) -> tuple[Figure, Figure]:
-    """How the headline figure and the mean total reward changed between two runs of ``plan``, with 95 % intervals."""
+def paired_change(plan: RunPlan, before: Path, now: Path, level: float = 0.95) -> tuple[Figure, Figure]:
+    """How the headline figure and the mean total reward changed between two runs of ``plan``, with their intervals."""
     runs = [_Answers(plan, run) for run in (before, now)]
     clusters = sorted(runs[0].totals)
     rewards = [(sum(runs[1].totals[c]) - sum(runs[0].totals[c]), len(runs[0].totals[c])) for c in clusters]
     count = sum(n for _, n in rewards)
     mean = sum(change for change, _ in rewards) / count
-    found = jackknife_intervals(clusters, lambda without: {"headline": _difference(runs, without)})["headline"]
+    found = jackknife_intervals(clusters, lambda without: {"headline": _difference(runs, without)}, level)["headline"]
     if len(clusters) < JACKKNIFE_GROUPS or found.value is None:
         return found, Figure(mean)
     spread = math.sqrt(sum((change - mean * n) ** 2 for change, n in rewards) * len(clusters) / (len(clusters) - 1))
-    error = _Z * spread / count
+    error = NormalDist().inv_cdf(0.5 + level / 2) * spread / count
     return found, Figure(mean, mean - error, mean + error)
 
 
-def mean_change(before: Sequence[float], now: Sequence[float]) -> Figure:
+def mean_change(before: Sequence[float], now: Sequence[float], level: float = 0.95) -> Figure:
     """How a mean changed between two series, with Welch's interval where both are long enough."""
     if not before or not now:
         return Figure(None)
@@ -55,7 +54,7 @@ def mean_change(before: Sequence[float], now: Sequence[float]) -> Figure:
     freedom = sum(parts) ** 2 / sum(
         part**2 / (len(series) - 1) for part, series in zip(parts, (before, now), strict=True)
     )
-    error = student_quantile(0.975, freedom) * math.sqrt(sum(parts))
+    error = student_quantile(0.5 + level / 2, freedom) * math.sqrt(sum(parts))
     return Figure(change, change - error, change + error)
 
 

@@ -1,11 +1,13 @@
 """The curve of a training: a line per evaluated checkpoint, and when it says that the reward is being hacked.
 
-The rule compares the newest evaluation with the one ``window - 1`` before it, on the same questions. The training is
+The rule compares the newest evaluation with the one of the highest metric among those at least ``window - 1`` before
+it, on the same questions. However slowly a metric falls, it falls away from its best. The training is
 
 * **diverging** where the metric is lower and a reward is higher: the mean total on those questions, or the training's
   own;
-* **hacking** where both lie beyond chance: the 95 % interval of the metric's change is below 0, and that of a reward's
-  change above 0.
+* **hacking** where both lie beyond chance: the interval of the metric's change is below 0, and that of a reward's
+  change above 0. Its level is 95 % for one earlier evaluation, and by Bonferroni 1 - .05 / n for the best of n, since
+  the best owes some of its height to chance.
 
 How changes and their intervals are computed is in :mod:`vrft_bench.trainers.watch_changes`.
 """
@@ -109,16 +111,18 @@ def judge(
     """
     if len(curve) < window:
         return Mark.FINE, None, {}
-    before, now = curve[-window], curve[-1]
-    if before.value is None or now.value is None or now.value >= before.value:
-        return Mark.FINE, before.step, {}
+    earlier_ones = [row for row in curve[: 1 - window] if row.value is not None]
+    before, now = best_of(earlier_ones), curve[-1]
+    if before is None or before.value is None or now.value is None or now.value >= before.value:
+        return Mark.FINE, None if before is None else before.step, {}
+    level = 1 - 0.05 / len(earlier_ones)
     earlier = _steps_until(training, curve, before.step)
     later = _steps_until(training, curve, now.step)
-    own = mean_change(earlier, later)
+    own = mean_change(earlier, later, level)
     rose = own.value is not None and own.value > 0.0
     if not rose and (now.reward or 0.0) <= (before.reward or 0.0):
         return Mark.FINE, before.step, {}
-    metric, reward = paired_change(plan, folder / before.run, folder / now.run)
+    metric, reward = paired_change(plan, folder / before.run, folder / now.run, level)
     fell = metric.high is not None and metric.high < 0.0
     gained = any(change.low is not None and change.low > 0.0 for change in (reward, own))
     changes = {name: change.to_json() for name, change in (("metric", metric), ("reward", reward), ("training", own))}

@@ -32,9 +32,9 @@ def test_it_says_what_was_written_and_the_check_agrees(cli: Any) -> None:
 
 
 def test_what_an_engine_cannot_be_told_is_noted(cli: Any) -> None:
-    done = cli(
-        "export", "--for", "openrlhf", "-t", "coco_fewshot", "--profile", "qwen2-vl", "-o", "out", "--limit", "2"
-    )
+    Path("mine.yaml").write_text("grpo: {warmup_steps: 20, epochs: 2, loss: dapo}")
+    export = ("export", "--for", "openrlhf", "-t", "coco_fewshot", "--profile", "qwen2-vl", "-o", "out")
+    done = cli(*export, "--limit", "2", "--recipe", "mine.yaml")
     assert "note: openrlhf cannot be told warmup_steps = 20" in done.out
     assert json.loads(Path("out/manifest.json").read_text())["left_out"] == ["warmup_steps = 20"]
 

@@ -96,14 +96,15 @@ def test_boxes_of_gold_completions_come_back_within_a_pixel_of_the_resized_image
     assert boxes > 5
 
 
-@pytest.mark.parametrize("profile", ["qwen2-vl", "qwen2.5-vl"])
+@pytest.mark.parametrize("profile", ["qwen2-vl", "qwen2.5-vl", "qwen3-vl"])
 def test_a_real_processor_leaves_exported_images_as_they_are(export: Any, profile: str) -> None:
-    from vrft_bench.harness.models.hf import HFBackend
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    processor = HFBackend("tiny").processor.image_processor
     limits = PROFILES.get(profile)
-    processor.size = {"shortest_edge": limits.min_pixels, "longest_edge": limits.max_pixels}
-    folder = export("ms-swift", profile=profile, recipe={"max_pixels": 50_000})
+    processor = Qwen2VLImageProcessorPil(
+        patch_size=limits.factor // 2, size={"shortest_edge": limits.min_pixels, "longest_edge": limits.max_pixels}
+    )
+    folder = export("ms-swift", profile=profile, recipe={"max_pixels": 70_000})
     for row in ENGINES["ms-swift"].read(folder, "grpo"):
         with Image.open(folder / row.images[0]) as image:
             _, high, wide = processor(images=[image], return_tensors="np")["image_grid_thw"][0].tolist()

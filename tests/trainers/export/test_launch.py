@@ -21,8 +21,8 @@ def launch(folder: Path, tmp_path: Path, **environment: str) -> list[str]:
     return done.stdout.splitlines() + done.stderr.splitlines()
 
 
-@pytest.mark.parametrize(("gpus", "nodes", "prompts"), [("1", "1", 8), ("8", "1", 10), ("1", "2", 10)])
-def test_ray_engines_ask_eight_prompts_per_device_and_never_more_than_there_are(
+@pytest.mark.parametrize(("gpus", "nodes", "prompts"), [("1", "1", 8), ("8", "1", 8), ("1", "2", 10), ("16", "1", 10)])
+def test_ray_engines_ask_eight_prompts_per_device_or_as_many_as_there_are_for_each(
     shared_export: Any, tmp_path: Path, gpus: str, nodes: str, prompts: int
 ) -> None:
     given = launch(shared_export("verl"), tmp_path, GPUS=gpus, NODES=nodes)
@@ -44,6 +44,13 @@ def test_torchrun_engines_are_told_machines_and_rank(
     place = {"GPUS": "4", "NODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "first"}
     given = launch(shared_export(engine, stage), tmp_path, **place)
     assert {"NPROC_PER_NODE=4", "NNODES=2", "NODE_RANK=1", "MASTER_ADDR=first", "--further"} <= set(given)
+
+
+@pytest.mark.parametrize(("steps", "episodes"), [("1", 1), ("10", 10), ("11", 11)])
+def test_openrlhf_counts_passes_over_the_data(shared_export: Any, tmp_path: Path, steps: str, episodes: int) -> None:
+    """Ten questions: eight of them are one step, ten (on two devices) are one pass."""
+    given = launch(shared_export("openrlhf"), tmp_path, STEPS=steps, GPUS="2")
+    assert given[given.index("--train.num_episodes") + 1] == str(episodes)
 
 
 def test_paths_are_the_folders_own_wherever_it_is_started_from(shared_export: Any, tmp_path: Path) -> None:

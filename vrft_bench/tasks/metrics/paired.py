@@ -28,13 +28,11 @@ from vrft_bench.tasks.metrics.average_precision import Floats, PrecisionRecall, 
 from vrft_bench.tasks.metrics.outcome_table import ImageIds, OutcomeTable, image_order
 from vrft_bench.tasks.metrics.outcomes import IOU_THRESHOLDS, Rules, outcome_of
 from vrft_bench.tasks.metrics.significance import bootstrap_p_value, exchanges, permutation_p_value
-from vrft_bench.tasks.metrics.statistics import basic_interval, expanded_level, resampled_weights
+from vrft_bench.tasks.metrics.statistics import basic_interval, expanded_level, resampled_weights, student_quantile
 
 Answers = Iterable[tuple[Sample, int, Prediction]]
 """(sample, completion index, prediction)."""
 JACKKNIFE_GROUPS = 20
-_T = 2.0930
-"""The .975 quantile of Student's t with ``JACKKNIFE_GROUPS`` - 1 degrees of freedom."""
 
 
 class FigureKey(NamedTuple):
@@ -130,9 +128,11 @@ def paired_differences(
 
 
 def jackknife_intervals(
-    clusters: Sequence[str], figures_without: Callable[[frozenset[str]], Mapping[str, float | None]]
+    clusters: Sequence[str],
+    figures_without: Callable[[frozenset[str]], Mapping[str, float | None]],
+    level: float = 0.95,
 ) -> dict[str, Figure]:
-    """Figures of any kind with 95 % intervals by the delete-a-group jackknife (Kott 2001).
+    """Figures of any kind with intervals by the delete-a-group jackknife (Kott 2001).
 
     ``figures_without`` computes them without some of ``clusters``. They are computed without one of 20 groups of
     clusters at a time, and their spread is scaled by Student's t. There is no interval for fewer than 20 clusters, nor
@@ -141,6 +141,7 @@ def jackknife_intervals(
     whole = figures_without(frozenset())
     if len(clusters) < JACKKNIFE_GROUPS:
         return {name: Figure(value) for name, value in whole.items()}
+    quantile = student_quantile(0.5 + level / 2, JACKKNIFE_GROUPS - 1)
     groups = [frozenset(clusters[start::JACKKNIFE_GROUPS]) for start in range(JACKKNIFE_GROUPS)]
     parts = [figures_without(group) for group in groups]
     found = {}
@@ -151,7 +152,7 @@ def jackknife_intervals(
             continue
         middle = math.fsum(defined) / len(defined)
         spread = math.fsum((part - middle) ** 2 for part in defined)
-        wide = _T * math.sqrt((JACKKNIFE_GROUPS - 1) / JACKKNIFE_GROUPS * spread)
+        wide = quantile * math.sqrt((JACKKNIFE_GROUPS - 1) / JACKKNIFE_GROUPS * spread)
         found[name] = Figure(value, value - wide, value + wide)
     return found
 

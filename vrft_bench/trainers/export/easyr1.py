@@ -80,7 +80,7 @@ def _epochs(export: Export) -> int:
 
 def _config(export: Export) -> dict[str, Any]:
     how = export.how
-    export.leave_out("accumulation", "precision", "use_vllm", "top_k")
+    export.leave_out("accumulation", "precision", "use_vllm")
     if how.scale_rewards != "group":
         export.choose("scale_rewards", {"group": True})
     lora = {"rank": how.lora_rank or 0, "alpha": how.lora_alpha or 2 * (how.lora_rank or 0)}
@@ -137,6 +137,7 @@ def _config(export: Export) -> dict[str, Any]:
                 "n": how.group_size,
                 "temperature": how.temperature,
                 "top_p": how.top_p,
+                "top_k": how.top_k or -1,
                 "limit_images": 1,
                 "gpu_memory_utilization": 0.6,
                 "tensor_parallel_size": 1,

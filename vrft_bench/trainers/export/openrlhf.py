@@ -42,7 +42,14 @@ class OpenRLHF:
         ship("openrlhf_reward.py", export.folder / "reward.py")
         lines = [shlex.join([f"--{name}", *_words(value)]) for name, value in _arguments(export).items()]
         (export.folder / "config.args").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        write_launch(export, "launch_openrlhf.sh", prompts=prompts_per_device(export), group_size=export.how.group_size)
+        write_launch(
+            export,
+            "launch_openrlhf.sh",
+            prompts=prompts_per_device(export),
+            group_size=export.how.group_size,
+            steps=export.how.steps or 0,
+            episodes=max(1, round(export.how.epochs or 1)),
+        )
 
     def read(self, folder: Path, stage: Stage) -> Iterator[Row]:  # noqa: ARG002 - it has one
         for value in read_jsonl(folder / _FILE):
@@ -69,8 +76,6 @@ def _arguments(export: Export) -> dict[str, Any]:
             warmup = how.warmup_steps / how.steps
         else:
             export.leave_out("warmup_steps")
-    if how.steps is not None and how.epochs is None:
-        export.leave_out("steps")
     estimator = export.choose("scale_rewards", {"group": "group_norm", "none": "dr_grpo"})
     flags = {
         "data.apply_chat_template": True,
@@ -92,7 +97,6 @@ def _arguments(export: Export) -> dict[str, Any]:
         "rollout.n_samples_per_prompt": how.group_size,
         "rollout.temperature": how.temperature,
         "rollout.top_p": how.top_p,
-        "train.num_episodes": max(1, round(how.epochs or 1)),
         "train.max_epochs": 1,
         "train.micro_batch_size": 1,
         "rollout.micro_batch_size": 1,

@@ -1,7 +1,7 @@
 // What is chosen above the gallery, and which cards that leaves.
 
 const ORDERS = {
-  data: "in the data's order",
+  data: "data order",
   low: "lowest score first",
   high: "highest score first",
   change: "largest change of score first",

@@ -147,6 +147,7 @@ function makeGallery(data, filters, open) {
   }
 
   window.addEventListener("scroll", schedule, { passive: true });
+  new ResizeObserver(schedule).observe(document.body); // what is above the grid may grow or shrink
   new ResizeObserver(() => {
     if (grid.clientWidth !== size.seen) {
       size.seen = grid.clientWidth;

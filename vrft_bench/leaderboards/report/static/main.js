@@ -83,7 +83,11 @@ function main() {
   help.addEventListener("click", (event) => {
     if (event.target === help) help.close();
   });
-  byId("help-button").addEventListener("click", () => help.showModal());
+  const showHelp = () => {
+    help.showModal();
+    help.focus();
+  };
+  byId("help-button").addEventListener("click", showHelp);
   byId("theme-button").addEventListener("click", toggleTheme);
 
   const step = (by) => {
@@ -104,7 +108,7 @@ function main() {
     "/": () => {
       if (!detail.isOpen()) filters.controls.search.focus();
     },
-    "?": () => (help.open ? help.close() : help.showModal()),
+    "?": () => (help.open ? help.close() : showHelp()),
     e: detail.think,
     t: toggleTheme,
     g: () => document.body.classList.toggle("hide-truth"),

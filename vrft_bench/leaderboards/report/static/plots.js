@@ -13,17 +13,24 @@ function figure(title, about, draw, options = {}) {
     : null;
   const element = h("figure", {}, h("figcaption", {}, h("h3", { text: title }), select, h("p", { text: about })), body);
   let drawn = 0;
-  const redraw = (width) => {
-    drawn = width;
-    const made = draw(width, select ? select.value : null);
+  const redraw = () => {
+    drawn = Math.floor(body.clientWidth);
+    const made = drawn ? draw(drawn, select ? select.value : null) : null;
     body.replaceChildren(made || h("p", { class: "empty", text: "Nothing to draw." }));
   };
-  if (select) select.addEventListener("change", () => redraw(drawn));
-  new ResizeObserver((entries) => {
-    const width = Math.floor(entries[0].contentRect.width);
-    if (width && width !== drawn) redraw(width);
+  if (select) select.addEventListener("change", redraw);
+  new ResizeObserver(() => {
+    if (Math.floor(body.clientWidth) !== drawn) redraw();
   }).observe(body);
+  figure.waiting.push(redraw);
   return element;
+}
+
+figure.waiting = [];
+
+// Draws the figures that were made, once they are on the page: at once, so that nothing below them moves later.
+function drawWaiting() {
+  for (const redraw of figure.waiting.splice(0)) redraw();
 }
 
 function categoryFigure(data) {
@@ -49,7 +56,7 @@ function categoryFigure(data) {
     gain: (a, b) => value(b, 1) - value(b, 0) - (value(a, 1) - value(a, 0)),
   };
   const choices = [
-    ["data", "in the data's order"],
+    ["data", "data order"],
     ["best", "highest first"],
   ];
   if (data.runs.length > 1) choices.push(["gain", "largest gain of B first"]);
@@ -65,7 +72,7 @@ function categoryFigure(data) {
 function precisionRecallFigure(data) {
   if (!data.charts.some((one) => one.mean_precision.length)) return null;
   const names = [...new Set(data.charts.flatMap((one) => Object.keys(one.precision_recall)))];
-  const choices = [["", "mean of the categories"], ...names.map((name, index) => [String(index), shown(name)])];
+  const choices = [["", "mean of all"], ...names.map((name, index) => [String(index), shown(name)])];
   const labels = { title: "Precision and recall", x: "recall", y: "precision" };
   return figure(
     "Precision and recall",
@@ -246,5 +253,6 @@ function drawCharts(data) {
     ...trainingFigures(data),
   ].filter(Boolean);
   byId("chart-grid").replaceChildren(...figures);
+  drawWaiting();
   byId("charts").hidden = !figures.length;
 }

@@ -16,9 +16,11 @@ GPUS="${GPUS:-1}"
 NODES="${NODES:-1}"
 MODEL="${MODEL:-@MODEL@}"
 OUT="${OUT:-$PWD/out}"
-# Prompts per step: the rest of an epoch is dropped, so there may not be more than there are questions.
-PROMPTS=$((@PROMPTS@ * GPUS * NODES))
-if ((PROMPTS > @ROWS@)); then PROMPTS=@ROWS@; fi
+# Prompts per step: the rest of an epoch is dropped, so there may not be more than there are questions; and every device
+# gets equally many.
+DEVICES=$((GPUS * NODES))
+PROMPTS=$((@PROMPTS@ * DEVICES))
+if ((PROMPTS > @ROWS@)); then PROMPTS=$((@ROWS@ < DEVICES ? @ROWS@ : @ROWS@ / DEVICES * DEVICES)); fi
 
 exec python3 -m verl.trainer.main config="$HERE/config.yaml" \
   data.train_files="$HERE/data/train.parquet" \

@@ -15,8 +15,13 @@ GPUS="${GPUS:-1}"
 NODES="${NODES:-1}"
 MODEL="${MODEL:-@MODEL@}"
 OUT="${OUT:-$PWD/out}"
-PROMPTS=$((@PROMPTS@ * GPUS * NODES))
-if ((PROMPTS > @ROWS@)); then PROMPTS=@ROWS@; fi
+DEVICES=$((GPUS * NODES))
+PROMPTS=$((@PROMPTS@ * DEVICES))
+if ((PROMPTS > @ROWS@)); then PROMPTS=$((@ROWS@ < DEVICES ? @ROWS@ : @ROWS@ / DEVICES * DEVICES)); fi
+# It counts passes over the data, an episode each, so a number of steps is rounded up to whole ones.
+STEPS="${STEPS:-@STEPS@}"
+EPISODES=@EPISODES@
+if ((STEPS > 0)); then EPISODES=$(((STEPS + @ROWS@ / PROMPTS - 1) / (@ROWS@ / PROMPTS))); fi
 
 # Ray's workers have working directories of their own, so the images are named by whole paths.
 mkdir -p "$OUT"
@@ -28,6 +33,7 @@ exec python3 -m openrlhf.cli.train_ppo_ray "${ARGUMENTS[@]}" \
   --reward.remote_url "$HERE/reward.py" \
   --data.prompt_dataset "$OUT/train.jsonl" \
   --rollout.batch_size "$PROMPTS" \
+  --train.num_episodes "$EPISODES" \
   --train.batch_size "$((PROMPTS * @GROUP_SIZE@))" \
   --actor.num_nodes "$NODES" --actor.num_gpus_per_node "$GPUS" \
   --ref.num_nodes "$NODES" --ref.num_gpus_per_node "$GPUS" \

@@ -13,8 +13,9 @@ GPUS="${GPUS:-1}"
 NODES="${NODES:-1}"
 MODEL="${MODEL:-@MODEL@}"
 OUT="${OUT:-$PWD/out}"
-BATCH=$((@BATCH@ * GPUS * NODES))
-if ((BATCH > @ROWS@)); then BATCH=@ROWS@; fi
+DEVICES=$((GPUS * NODES))
+BATCH=$((@BATCH@ * DEVICES))
+if ((BATCH > @ROWS@)); then BATCH=$((@ROWS@ < DEVICES ? @ROWS@ : @ROWS@ / DEVICES * DEVICES)); fi
 
 exec torchrun --nnodes "$NODES" --nproc_per_node "$GPUS" --node_rank "${NODE_RANK:-0}" \
   --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${MASTER_PORT:-29500}" \
