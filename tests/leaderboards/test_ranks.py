@@ -77,6 +77,7 @@ def test_a_p_value_below_what_the_exchanges_can_tell_is_the_normal_distributions
     always = Difference(0.0, 1.0, 1.0, 1.0, 0.001, 0.0, clusters=100)
     assert tail_p_value(always, 999) == 0.0
     assert tail_p_value(difference(None), 0) is None
+    assert tail_p_value(replace(far, exact=True), 999) == 0.001
 
 
 def test_twenty_models_far_apart_have_twenty_ranks() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,39 @@ def test_what_is_wrong_with_a_run_that_can_be_read_is_among_its_problems(make_ru
     assert "metrics.json is missing or damaged" in problems[torn][0]
     assert problems[killed] == ("unfinished: its status is 'running'",)
     assert problems[running] == ("running now: its status is 'running'",)
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        ({"headline": "ap", "figures": {"ap": {"value": float("inf")}}}, "'ap' is not a finite number"),
+        (
+            {
+                "headline": "ap",
+                "figures": {"ap": {"value": 0.5}},
+                "by_category": {"cat": {"ap": {"value": float("nan")}}},
+            },
+            "'ap' is not a finite number",
+        ),
+    ],
+)
+def test_figures_that_no_metric_says_are_not_handed_on(make_run: Make, report: object, said: str) -> None:
+    folder = make_run("coco_fewshot", "hf/a", AP)
+    path = folder / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"report": report}))
+    row = open_runs([folder]).rows[0]
+    assert row.report is None
+    assert row.problems == (f"its metrics.json is damaged: {said}",)
+
+
+def test_a_site_among_the_runs_is_no_second_set_of_them(make_run: Make, tmp_path: Path) -> None:
+    run = make_run("coco_fewshot", "hf/a", AP)
+    site = tmp_path / "results" / "site"
+    copy = site / "runs" / "0123456789ab"
+    shutil.copytree(run, copy)
+    (site / "leaderboard.json").write_text("{}")
+    assert [row.folder for row in open_runs([tmp_path / "results"]).rows] == [run]
+    assert [row.folder for row in open_runs([site]).rows] == [copy]
 
 
 def test_figures_that_cannot_be_read_are_not_handed_on(make_run: Make) -> None:

@@ -151,9 +151,14 @@ def test_a_site_takes_the_place_of_an_older_one_and_of_nothing_else(make_run: Ma
     make_run("coco_ovd", "hf/x/a", {"ap": 0.5})
     site = tmp_path / "site"
     build_site(open_runs([tmp_path / "results"]), site)
-    (site / "stray.html").write_text("old")
+    (site / "runs" / "stray.html").write_text("left by an edited build")
+    (site / ".git").mkdir()
+    (site / ".git" / "HEAD").write_text("years of work")
+    for other in (".git/HEAD", "runs/stray.html"):
+        with pytest.raises(UserError, match=f"also holds {other}, which would be lost"):
+            build_site(open_runs([tmp_path / "results"]), site)
+        (site / other).unlink()
     build_site(open_runs([tmp_path / "results"]), site)
-    assert not (site / "stray.html").exists()
     other = tmp_path / "thesis"
     other.mkdir()
     (other / "chapter.tex").write_text("years of work")

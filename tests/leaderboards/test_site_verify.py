@@ -86,6 +86,80 @@ def test_a_figure_that_was_raised_is_found_in_every_place(site: Path) -> None:
     assert f"report.figures.accuracy.value: 0.99 stored, {old / 100:.6g} scored again" in found
 
 
+def changed_index(site: Path, change: Callable[[Any], object]) -> list[str]:
+    """The flaws of the site's files after ``change`` of its index, which is put back."""
+    path = site / "leaderboard.json"
+    before = path.read_text()
+    index = json.loads(before)
+    change(index)
+    path.write_text(json.dumps(index))
+    found = flaws(site)
+    path.write_text(before)
+    return [line for lines in found.values() for line in lines]
+
+
+def test_a_figure_that_is_of_no_run_is_found(site: Path) -> None:
+    """A figure without its run, a raised end of an interval, and a row that claims to be published."""
+
+    def cell(index: Any) -> Any:
+        return next(row["cells"][0] for table in index["tables"] for row in table["rows"] if table["table"] == "T2")
+
+    cut_off = changed_index(site, lambda index: cell(index).update(run=None, value=99.0))
+    assert any(line.endswith("mock/noisy: Pets37 is of no run") for line in cut_off)
+    assert f"runs/{run_of(site, 'pets37_fewshot').name} stands in no table" in cut_off
+    (raised,) = changed_index(site, lambda index: cell(index).update(low=98.0))
+    assert raised.startswith("Pets37, low end of its interval: 98 on the site, ")
+
+    def published(index: Any) -> None:
+        (table,) = (table for table in index["tables"] if table["table"] == "T2")
+        row = {"model": "Qwen2-VL-2B", "method": "base", "shots": 0, "origin": "published", "marks": []}
+        table["rows"].append({**row, "cells": [{"value": 99.0, "run": None} for _ in table["columns"]]})
+
+    (claimed,) = changed_index(site, published)
+    assert claimed.endswith("Qwen2-VL-2B: Pets37 is not what was published")
+
+
+def test_published_rows_and_means_hold_as_they_were_built(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    tasks = {"flower102": 2463, "pets37": 3669, "fgvc_aircraft": 3333, "cars196": 8041}
+    for name, samples in tasks.items():
+        make_run(f"{name}_fewshot", "hf/x/a", {"accuracy": samples / 10_000}, protocol="paper", samples=samples)
+    site = tmp_path / "site"
+    build_site(open_runs([tmp_path / "results"]), site)
+    (table,) = json.loads((site / "leaderboard.json").read_text())["tables"]
+    assert {row["origin"] for row in table["rows"]} == {"own", "published"}
+    assert verify_site(site)[0].flaws == ()
+
+    def higher_mean(index: Any) -> None:
+        next(row for row in index["tables"][0]["rows"] if row["origin"] == "own")["cells"][0]["value"] += 1
+
+    assert any(
+        line.endswith("average is not the mean of the other columns") for line in changed_index(site, higher_mean)
+    )
+
+
+def test_a_page_that_was_added_is_found_and_a_hosts_hidden_files_are_not(site: Path) -> None:
+    (site / ".nojekyll").touch()
+    assert flaws(site) == {}
+    (site / "more.html").write_text("")
+    assert flaws(site) == {"files of the site": ["more.html was not there when it was built"]}
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        {"files": {}},
+        {"files": {}, "tables": []},
+        {"files": {}, "tables": [{"columns": [{}], "rows": [{"cells": [3]}]}]},
+        {"files": {}, "tables": [{"columns": [{}], "rows": [{"cells": [{"run": "../../other"}]}]}]},
+        {"tables": [{"columns": [{}], "rows": [{"cells": [{"run": "a"}]}]}]},
+    ],
+)
+def test_a_damaged_index_is_told(site: Path, index: dict[str, Any]) -> None:
+    (site / "leaderboard.json").write_text(json.dumps({"format": 1, **index}))
+    with pytest.raises(DataError, match=r"leaderboard\.json is damaged"):
+        verify_site(site)
+
+
 def test_a_completion_that_was_changed_is_found(site: Path) -> None:
     path = run_of(site, "lisa_grounding") / "samples.jsonl"
     lines = path.read_text().splitlines()
@@ -190,3 +264,30 @@ def test_data_that_moved_are_named_by_the_data_flag(cli: Any, tinycoco: Path, tm
     assert lost.code == 1
     assert "not verifiable: " in lost.out
     assert cli("leaderboard", "verify", "board", "--data", str(tmp_path / "there")).code == 0
+
+
+def test_no_plugin_is_run_but_the_one_that_is_named(cli: Any, tmp_path: Path) -> None:
+    """A site is anyone's: what its runs name as their plugin could be a file that it brought along."""
+    source = "import pathlib\npathlib.Path('was_run').touch()\n"
+    (tmp_path / "own.py").write_text(source)
+    asked = ("run", "--task", "pets37_fewshot", "--model", "mock/noisy", "--limit", "5", "--include", "own.py")
+    assert cli(*asked).code == 0
+    assert cli("leaderboard", "build", "board", "--no-reports").code == 0
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "own.py").rename(tmp_path / "mine" / "own.py")
+    (tmp_path / "was_run").unlink()
+    (run,) = (tmp_path / "board" / "runs").iterdir()
+    (run / "own.py").write_text(source)
+
+    def brought_along(manifest: Any) -> Any:
+        manifest["config"]["include"] = [str(run / "own.py")]
+        return manifest
+
+    edited(tmp_path / "board", run / "run.json", brought_along)
+    refused = cli("leaderboard", "verify", "board")
+    assert refused.code == 1
+    assert "not verifiable: it was run with the plugin own.py" in refused.out
+    assert not (tmp_path / "was_run").exists()
+    (run / "own.py").unlink()
+    assert cli("leaderboard", "verify", "board", "--include", "mine/own.py").code == 0
+    assert (tmp_path / "was_run").exists()

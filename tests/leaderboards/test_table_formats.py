@@ -134,6 +134,7 @@ def test_csv_holds_no_formula_and_reads_back(hostile: Tables) -> None:
     for row in rows:
         assert not [value for value in row.values() if value.startswith(("=", "+", "-", "@"))]
     assert {float(row["value"]) for row in rows} == {25.0, 50.0}
+    assert {row[name] for row in rows for name in ("low", "high", "gain")} == {""}
 
 
 def test_json_is_ascii_with_the_names_as_they_are(hostile: Tables) -> None:

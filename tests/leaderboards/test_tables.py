@@ -208,6 +208,19 @@ def test_gains_over_the_base_stay_with_one_model_and_one_origin(make_run: Make, 
     assert gains["Qwen2-VL-7B, rft, 4 shots (published)"] == pytest.approx(54.3 - 43.0)
 
 
+def test_a_model_with_two_base_rows_gains_over_neither(make_run: Make, tables: Any, trained: Any) -> None:
+    for weights, value in (("w", 0.2), ("of 4 bits", 0.1)):
+        make_run("coco_fewshot", "hf/Qwen/Qwen2-VL-2B-Instruct", **ap(value), weights=weights)
+    make_run("coco_fewshot", "hf/./ckpt", **ap(0.4), trainings=[trained("grpo", shots=4)])
+    make_run("coco_fewshot", "hf/a/b", **ap(0.4))
+    make_run("coco_fewshot", "hf/./other", **ap(0.5), trainings=[trained("sft", base="a/b", shots=4)])
+    (table,) = tables(baseline="base", published=False, sort="mAP").tables
+    gains = {row.label.name: row.cells[0].gain for row in table.rows}
+    assert gains.pop("a/b, sft, 4 shots") == pytest.approx(10)
+    assert set(gains.values()) == {None}
+    assert "Qwen/Qwen2-VL-2B-Instruct has 2 base rows: its gains are over none of them" in " ".join(table.notes)
+
+
 def test_gains_over_a_named_row_or_run_are_for_own_rows_alone(make_run: Make, tables: Any) -> None:
     base = make_run("coco_fewshot", "hf/x/a", **ap(0.25), **AS_PAPER, weights="a")
     make_run("coco_fewshot", "hf/x/b", **ap(0.2), **AS_PAPER, weights="b")

@@ -195,7 +195,7 @@ def _pass_at_k(pair: Pair, level: float) -> list[str]:
 
 def _limits(comparison: Comparison) -> list[str]:
     lines = []
-    if comparison.images < FEW_IMAGES:
+    if 1 < comparison.images < FEW_IMAGES:
         lines.append(f"{comparison.images} images are few: intervals and p-values are rough")
     if comparison.baseline.row.is_sample:
         lines.append("these are runs on the sample data, drawn shapes: they say nothing about photographs")

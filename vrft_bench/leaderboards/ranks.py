@@ -3,11 +3,11 @@
 Every two models are compared on the questions that all of them answered, by the test that `compare` makes of a headline
 figure, at 5 % and corrected by Holm's method over all pairs of a column. A thousand random exchanges cannot say how far
 below one in a hundred a p-value is, and the correction asks for that: there it is the normal distribution's, with the
-bootstrap's standard error.
+bootstrap's standard error. McNemar's p-values are exact, and stay as they are.
 
-Ranks are the groups of models of which no two
-can be told apart (the compact letter display of Piepho 2004, with numbers): two models share a rank exactly where
-the test cannot tell them apart. A model in several groups has several ranks, such as 1-2.
+Ranks are the groups of models of which no two can be told apart (the compact letter display of Piepho 2004, with
+numbers): two models share a rank exactly where the test cannot tell them apart. A model in several groups
+has several ranks, such as 1-2.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def tail_p_value(difference: Difference, replicates: int) -> float | None:
     """The p-value of ``difference``, also where it is smaller than so many ``replicates`` can tell."""
     p_value, error = difference.p_value, difference.standard_error
     too_few = difference.clusters < FEW_IMAGES or math.isnan(error)
-    if p_value is None or too_few or p_value * (replicates + 1) >= FEWEST_EXTREME:
+    if p_value is None or difference.exact or too_few or p_value * (replicates + 1) >= FEWEST_EXTREME:
         return p_value
     if error == 0:
         return p_value if difference.value == 0 else 0.0

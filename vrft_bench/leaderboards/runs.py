@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -17,11 +18,13 @@ from pathlib import Path
 from vrft_bench.errors import DataError
 from vrft_bench.harness.answers import AnswerStats
 from vrft_bench.harness.results import RunResult, read_result
-from vrft_bench.harness.store import MANIFEST, SAMPLES, Manifest, containing_run, is_locked, read_manifest
-from vrft_bench.tasks.base import MetricReport
+from vrft_bench.harness.store import MANIFEST, METRICS, SAMPLES, Manifest, containing_run, is_locked, read_manifest
+from vrft_bench.tasks.base import Figure, MetricReport
 
 FORMAT = 1
 """The newest format of ``run.json`` that this version reads."""
+SITE_INDEX = "leaderboard.json"
+"""The file by which a leaderboard's site is known. The runs in a site are copies of others."""
 _RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}(-\d+)?")
 
 
@@ -125,16 +128,19 @@ def open_run(folder: Path) -> RunRow | UnreadableRun:
     except DataError as error:
         problems.append(" ".join(error.message.split()))
         return RunRow(folder, manifest, problems=tuple(problems))
+    if flaw := next(_impossible(result.report), ""):
+        return RunRow(folder, manifest, problems=(*problems, f"its {METRICS} is damaged: {flaw}"))
     return RunRow(folder, manifest, result.report, result.answers, tuple(problems))
 
 
 def found_folders(root: Path) -> list[Path]:
-    """The folders of runs at and under ``root``, sorted; hidden folders are left out."""
+    """The folders of runs at and under ``root``, sorted; hidden folders are left out, and sites that lie under it."""
     if _is_run(root):
         return [root]
     found = []
     for place, folders, _ in os.walk(root):
         here = [Path(place, name) for name in folders if not name.startswith(".")]
+        here = [path for path in here if not (path / SITE_INDEX).is_file()]
         runs = {path.name for path in here if _is_run(path)}
         found += [path for path in here if path.name in runs]
         folders[:] = [path.name for path in here if path.name not in runs]
@@ -143,6 +149,16 @@ def found_folders(root: Path) -> list[Path]:
 
 def _is_run(folder: Path) -> bool:
     return (folder / MANIFEST).is_file() or (_RUN_NAME.fullmatch(folder.name) is not None and folder.is_dir())
+
+
+def _impossible(report: MetricReport) -> Iterator[str]:
+    """What no metric says, and only a file that was damaged or edited does."""
+    for row in (report.figures, *report.by_category.values()):
+        for name, figure in row.items():
+            if isinstance(figure, Figure):
+                ends = [end for end in (figure.value, figure.low, figure.high) if end is not None]
+                if not all(map(math.isfinite, ends)):
+                    yield f"{name!r} is not a finite number"
 
 
 def _expanded(given: str | Path) -> Iterator[Path]:

@@ -32,13 +32,12 @@ from vrft_bench.harness.progress import Progress, SilentProgress
 from vrft_bench.harness.store import MANIFEST, METRICS, SAMPLES, utc_now, write_json
 from vrft_bench.leaderboards.layouts import MASKS
 from vrft_bench.leaderboards.ranks import ranked
-from vrft_bench.leaderboards.runs import FoundRuns, RunRow
+from vrft_bench.leaderboards.runs import SITE_INDEX, FoundRuns, RunRow
 from vrft_bench.leaderboards.table_build import build_tables
 from vrft_bench.leaderboards.table_formats import environment, html_view
 from vrft_bench.leaderboards.tables import Row, Table, TableOptions, Tables, sorted_rows
 from vrft_bench.leaderboards.text import visible
 
-INDEX = "leaderboard.json"
 FORMAT = 1
 RUN_FILES = (MANIFEST, METRICS, SAMPLES)
 RUNS = "runs"
@@ -113,14 +112,14 @@ def build_site(
 def read_index(folder: Path) -> dict[str, Any]:
     """``leaderboard.json``. Raises :class:`DataError` where ``folder`` is no site, or one of a newer version."""
     try:
-        index = json.loads((folder / INDEX).read_bytes())
+        index = json.loads((folder / SITE_INDEX).read_bytes())
         version = index["format"]
     except OSError:
         raise DataError(
-            f"{folder} is no leaderboard: it has no {INDEX}", fix="give what `leaderboard build` made"
+            f"{folder} is no leaderboard: it has no {SITE_INDEX}", fix="give what `leaderboard build` made"
         ) from None
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise DataError(f"{folder / INDEX} is damaged: {error}", fix="build the site anew") from None
+        raise DataError(f"{folder / SITE_INDEX} is damaged: {error}", fix="build the site anew") from None
     if version != FORMAT:
         raise DataError(f"{folder} is of format {version!r}, and this version reads {FORMAT}", fix="upgrade vrft-bench")
     return dict(index)
@@ -136,10 +135,27 @@ def page_of(table: Table) -> str:
 
 
 def _refuse_other(folder: Path) -> None:
-    if folder.exists() and not (folder.is_dir() and ((folder / INDEX).is_file() or not any(folder.iterdir()))):
+    """The whole of a folder is replaced: it must hold nothing that was not built."""
+    if not folder.exists():
+        return
+    if not folder.is_dir() or ((others := _others_in(folder)) and not (folder / SITE_INDEX).is_file()):
         raise UserError(
             f"{folder} exists and is no leaderboard", fix="give a new folder, or one that this command made"
         )
+    if others:
+        raise UserError(
+            f"{folder} also holds {others[0]}, which would be lost: the folder is replaced as a whole",
+            fix="move it away, or build into a new folder and copy that over",
+        )
+
+
+def _others_in(folder: Path) -> list[str]:
+    """The files in ``folder`` that no build has put there."""
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()} - {SITE_INDEX}
+    try:
+        return sorted(there - read_index(folder)["files"].keys())
+    except (DataError, LookupError, AttributeError):
+        return sorted(there)
 
 
 def _refusals(tables: Tables) -> list[str]:
@@ -230,7 +246,7 @@ def _write(site: BuiltSite, names: Mapping[Path, str], folder: Path, report: Rep
     listed = [{"page": page, "boards": boards} for page, boards in groups.items()]
     text = templates.get_template("index.html").render(groups=listed, refused=site.refused, built=utc_now(), **about)
     (folder / "index.html").write_text(text, encoding="utf-8")
-    write_json(folder / INDEX, _index(site, names, folder))
+    write_json(folder / SITE_INDEX, _index(site, names, folder))
 
 
 def _index(site: BuiltSite, names: Mapping[Path, str], folder: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from vrft_bench.harness.records import read_records
 from vrft_bench.harness.rescore import rescore
 from vrft_bench.harness.store import MANIFEST, METRICS, SAMPLES, write_json
 from vrft_bench.leaderboards.site import RUN_FILES, RUNS, read_index
+from vrft_bench.leaderboards.site_check import checked_site
 from vrft_bench.tasks.base import MetricReport
 
 _TOLERANCE = 1e-9
@@ -47,34 +48,29 @@ class Verdict:
         return {"run": self.run or None, "about": self.about, "state": state, "flaws": list(self.flaws)}
 
 
-def verify_site(folder: Path, *, data: Path | None = None, progress: Progress | None = None) -> list[Verdict]:
+def verify_site(
+    folder: Path, *, data: Path | None = None, included: Sequence[Path] = (), progress: Progress | None = None
+) -> list[Verdict]:
     """A verdict on the site's files, then one on each run. ``data`` is a data root in place of the runs' own.
+
+    A site may be anyone's: of the plugin files that its runs name, only those in ``included`` are run.
 
     Raises :class:`~vrft_bench.errors.DataError` where ``folder`` is no site.
     """
     index = read_index(folder)
-    cells: dict[str, list[Mapping[str, Any]]] = {}
-    for table in index["tables"]:
-        for row in table["rows"]:
-            for column, cell in zip(table["columns"], row["cells"], strict=True):
-                if cell["run"] is not None:
-                    cells.setdefault(cell["run"], []).append({**column, "value": cell["value"]})
+    checked = checked_site(folder, index)
     return [
-        Verdict("", "files of the site", tuple(_changed_files(folder, index["files"]))),
-        *(_verified(folder / RUNS / run, shown, data, progress or SilentProgress()) for run, shown in cells.items()),
+        Verdict("", "files of the site", checked.flaws),
+        *(
+            _verified(folder / RUNS / run, shown, data, included, progress or SilentProgress())
+            for run, shown in checked.cells.items()
+        ),
     ]
 
 
-def _changed_files(folder: Path, digests: Mapping[str, str]) -> Iterator[str]:
-    for name, digest in digests.items():
-        path = folder / name
-        if not path.is_file():
-            yield f"{name} is missing"
-        elif sha256_file(path) != digest:
-            yield f"{name} is not as it was built"
-
-
-def _verified(run: Path, shown: Sequence[Mapping[str, Any]], data: Path | None, progress: Progress) -> Verdict:
+def _verified(
+    run: Path, shown: Sequence[Mapping[str, Any]], data: Path | None, included: Sequence[Path], progress: Progress
+) -> Verdict:
     about = run.name
     try:
         manifest = json.loads((run / MANIFEST).read_bytes())
@@ -84,10 +80,10 @@ def _verified(run: Path, shown: Sequence[Mapping[str, Any]], data: Path | None, 
             copy.mkdir()
             for name in RUN_FILES:
                 shutil.copyfile(run / name, copy / name)
+            here: dict[str, Any] = {"include": _own_copies(manifest, included)}
             if data is not None:
-                write_json(
-                    copy / MANIFEST, {**manifest, "config": {**manifest["config"], "data": str(data.absolute())}}
-                )
+                here["data"] = str(data.absolute())
+            write_json(copy / MANIFEST, {**manifest, "config": {**manifest["config"], **here}})
             report = rescore(copy, progress=progress).report
             flaws = [*_changed_records(run, copy), *_changed_figures(run, copy), *_changed_cells(shown, report)]
     except UserError as error:
@@ -95,6 +91,19 @@ def _verified(run: Path, shown: Sequence[Mapping[str, Any]], data: Path | None, 
     except (OSError, ValueError, LookupError, TypeError) as error:
         return Verdict(run.name, about, (f"its files cannot be read: {error}",))
     return Verdict(run.name, about, tuple(flaws))
+
+
+def _own_copies(manifest: Mapping[str, Any], included: Sequence[Path]) -> list[str]:
+    """For each plugin file of a run, the one of the same content that was included here."""
+    files = manifest["identity"].get("include") or []
+    known = {sha256_file(path): str(path.absolute()) for path in included}
+    missing = [file["name"] for file in files if file["sha256"] not in known]
+    if missing:
+        raise UserError(
+            f"it was run with the plugin {', '.join(missing)}; read your copy, and name it with --include",
+            fix="a plugin is code, and only what you name is run",
+        )
+    return [known[file["sha256"]] for file in files]
 
 
 def _changed_records(run: Path, copy: Path) -> Iterator[str]:
@@ -123,10 +132,12 @@ def _changed_cells(shown: Sequence[Mapping[str, Any]], report: MetricReport) -> 
     for cell in shown:
         row = figures["by_category"].get(cell["category"], {}) if cell["category"] else figures["figures"]
         found = row.get(cell["figure"] or report.headline)
-        value = found["value"] if isinstance(found, dict) else None
-        anew = None if value is None else 100 * value
-        if _differences(cell["value"], anew):
-            yield f"{cell['heading']}: {_shown(cell['value'])} on the site, {_shown(anew)} scored again"
+        for end in ("value", "low", "high"):
+            value = found[end] if isinstance(found, dict) and found["value"] is not None else None
+            anew = None if value is None else 100 * value
+            if _differences(cell[end], anew):
+                name = cell["heading"] if end == "value" else f"{cell['heading']}, {end} end of its interval"
+                yield f"{name}: {_shown(cell[end])} on the site, {_shown(anew)} scored again"
 
 
 def _differences(there: Any, here: Any, name: str = "") -> list[str]:

@@ -182,6 +182,12 @@ def _table(
     notes = [f"published rows do not stand here: {reason}" for reason in objections]
     if older:
         notes.append(f"{older} older run(s) of the same models are not shown; --all shows them")
+    if options.baseline.casefold() == BASE:
+        notes += [
+            f"{model} has {len(own)} base rows: its gains are over none of them; give the folder of one as --baseline"
+            for (model, _), own in _bases(best).items()
+            if len(own) > 1
+        ]
     if options.baseline and not baselines:
         notes.append(f"no row here is the baseline {options.baseline!r} of another")
     return Table(
@@ -308,9 +314,9 @@ def _baselines(rows: Sequence[Row], baseline: str) -> dict[int, Row]:
     if not baseline:
         return {}
     if baseline.casefold() == BASE:
-        bases = {(row.label.model, row.origin): row for row in reversed(rows) if row.label.method == BASE}
-        pairs = ((place, row, bases.get((row.label.model, row.origin))) for place, row in enumerate(rows))
-        return {place: base for place, row, base in pairs if base is not None and base is not row}
+        bases = _bases(rows)
+        found = ((place, bases.get((row.label.model, row.origin), ())) for place, row in enumerate(rows))
+        return {place: own[0] for place, own in found if len(own) == 1 and own[0] is not rows[place]}
     own = {place: row for place, row in enumerate(rows) if row.origin == "own"}
     folder, wanted = Path(baseline).absolute(), baseline.casefold()
     exact = [row for row in own.values() if wanted == row.label.name.casefold()]
@@ -326,6 +332,15 @@ def _baselines(rows: Sequence[Row], baseline: str) -> dict[int, Row]:
             fix="give one of these names whole, or the folder of its run",
         )
     return {place: chosen[0] for place, row in own.items() if row is not chosen[0]} if chosen else {}
+
+
+def _bases(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    """The base rows of each model, of which there are several where it was run in several ways (`--all`, 4 bits)."""
+    bases: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.label.method == BASE:
+            bases.setdefault((row.label.model, row.origin), []).append(row)
+    return bases
 
 
 def _check_choices(tables: Sequence[Table], options: TableOptions) -> None:

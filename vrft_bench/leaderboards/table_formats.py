@@ -119,7 +119,7 @@ def to_csv(tables: Tables) -> str:
     """:func:`to_frame` as CSV, in which no spreadsheet finds a formula."""
     frame = to_frame(tables)
     for name in frame.select_dtypes(exclude=["number", "bool"]).columns:
-        frame[name] = [csv_text(str(value)) for value in frame[name]]
+        frame[name] = ["" if value is None else csv_text(str(value)) for value in frame[name]]
     text: str = frame.round(6).to_csv(index=False, lineterminator="\n")
     return text
 

@@ -34,6 +34,8 @@ _LATEX = {
     "*": "{*}",
 }
 _MARKDOWN = re.compile(r"[\\`*\[\]#+|~$]|(?<!\w)_|_(?!\w)")
+_LINKED = {"://": ":\u200b//", "www.": "www\u200b.", "@": "@\u200b"}
+"""What GitHub makes a link or a mention of, and how it does not."""
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _FORMULA = ("=", "+", "-", "@")
 
@@ -57,7 +59,9 @@ def isolated(text: str) -> str:
 
 def markdown_text(text: str) -> str:
     """``text`` for a cell of a Markdown table as GitHub renders it: no markup, no HTML, no link, no mention."""
-    shown = isolated(text).replace("://", ":\u200b//").replace("www.", "www\u200b.")
+    shown = isolated(text)
+    for linked, broken in _LINKED.items():
+        shown = shown.replace(linked, broken)
     escaped = _MARKDOWN.sub(lambda found: f"\\{found.group()}", shown)
     return "".join(_ENTITIES.get(character, character) for character in escaped)
 

@@ -92,7 +92,8 @@ def verify(
 
     for file in include or ():
         include_file(file)
-    verdicts = verify_site(site, data=data, progress=make_progress(plain=plain))
+    files = [Path(file).expanduser() for file in include or ()]
+    verdicts = verify_site(site, data=data, included=files, progress=make_progress(plain=plain))
     if as_json:
         typer.echo(json.dumps([verdict.to_json() for verdict in verdicts], indent=1))
     else:

@@ -70,7 +70,8 @@ class PairedFigures(Protocol):
 class Difference:
     """A figure of two runs, and the interval of ``after - before``; NaN where there is none.
 
-    ``standard_error`` is the bootstrap's; ``clusters`` are the images behind the figures.
+    ``standard_error`` is the bootstrap's; ``clusters`` are the images behind the figures. A p-value that is ``exact``
+    is computed and not drawn.
     """
 
     before: float
@@ -80,6 +81,7 @@ class Difference:
     p_value: float | None = None
     standard_error: float = math.nan
     clusters: int = 0
+    exact: bool = False
 
     @property
     def value(self) -> float:
@@ -123,7 +125,9 @@ def paired_differences(
             p_value = bootstrap_p_value(float(observed[i]), drawn[:, i])
         defined = drawn[:, i][~np.isnan(drawn[:, i])]
         error = float(defined.std()) if len(defined) else math.nan
-        found[key] = Difference(float(before[i]), float(after[i]), low, high, p_value, error, count)
+        found[key] = Difference(
+            float(before[i]), float(after[i]), low, high, p_value, error, count, key in figures.exact
+        )
     return found
 
 
