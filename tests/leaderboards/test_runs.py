@@ -98,6 +98,16 @@ def test_figures_that_no_metric_says_are_not_handed_on(make_run: Make, report: o
     assert row.problems == (f"its metrics.json is damaged: {said}",)
 
 
+def test_figures_of_another_run_are_not_handed_on(make_run: Make) -> None:
+    one, other = (make_run("coco_fewshot", f"hf/{name}", AP) for name in "ab")
+    fingerprint = json.loads((other / "run.json").read_text())["fingerprint"]
+    for folder in (one, other):
+        path = folder / "metrics.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": fingerprint}))
+    problems = {row.folder: row.problems for row in open_runs([one, other]).rows}
+    assert problems == {one: (f"its metrics.json is damaged: it is of the run {fingerprint[:12]}",), other: ()}
+
+
 def test_a_site_among_the_runs_is_no_second_set_of_them(make_run: Make, tmp_path: Path) -> None:
     run = make_run("coco_fewshot", "hf/a", AP)
     site = tmp_path / "results" / "site"

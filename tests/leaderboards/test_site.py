@@ -168,6 +168,16 @@ def test_a_site_takes_the_place_of_an_older_one_and_of_nothing_else(make_run: Ma
     assert (other / "chapter.tex").read_text() == "years of work"
 
 
+def test_a_link_in_a_run_publishes_nothing(make_run: Make, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a token")
+    good, linked = make_run("coco_ovd", "hf/x/a", {"ap": 0.5}), make_run("coco_ovd", "hf/x/b", {"ap": 0.6})
+    (linked / "samples.jsonl").unlink()
+    (linked / "samples.jsonl").symlink_to(tmp_path / "secret")
+    built = build_site(open_runs([tmp_path / "results"]), tmp_path / "site")
+    assert [row.folder for row in built.runs.values()] == [good]
+    assert built.refused == ("/".join(linked.parts[-3:]) + ": its samples.jsonl is a link",)
+
+
 def test_a_build_that_fails_leaves_the_old_site_and_nothing_half_written(make_run: Make, tmp_path: Path) -> None:
     make_run("coco_ovd", "hf/x/a", {"ap": 0.5})
     site = tmp_path / "site"

@@ -17,6 +17,7 @@ from vrft_bench.leaderboards.runs import open_runs
 from vrft_bench.leaderboards.table_build import build_tables
 from vrft_bench.leaderboards.table_formats import to_csv, to_frame, to_html, to_json, to_latex, to_markdown
 from vrft_bench.leaderboards.tables import TableOptions, Tables
+from vrft_bench.leaderboards.text import markdown_text
 
 Make = Callable[..., Path]
 GOLDEN = Path(__file__).parent / "golden"
@@ -103,6 +104,12 @@ def test_markdown_keeps_its_columns_and_runs_no_markup(hostile: Tables) -> None:
     assert not re.search(r"\]\(|`|(?<!\*)\*(?!\*)", text)
     assert "\u2068كلب\u2069" in text
     assert "🦄 unicorn" in text
+
+
+def test_markdown_makes_no_links_and_mentions_nobody() -> None:
+    assert markdown_text("@octocat https://evil.test www.evil.test") == (
+        "@\u200boctocat https:\u200b//evil.test www\u200b.evil.test"
+    )
 
 
 def test_latex_escapes_every_special_character(hostile: Tables) -> None:

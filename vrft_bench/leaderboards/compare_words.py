@@ -201,6 +201,11 @@ def _limits(comparison: Comparison) -> list[str]:
         lines.append("these are runs on the sample data, drawn shapes: they say nothing about photographs")
     if any(run.row.partial for run in comparison.runs):
         lines.append("only a part of the data was asked for (--limit or --sample-id): it may not be like the rest")
+    if len({run.completions for run in comparison.runs}) > 1:
+        lines.append(
+            "the runs have other numbers of answers to a sample: on how many samples one is more often right would "
+            "differ between equal models too"
+        )
     if len(comparison.runs) > 2:
         lines.append(f"the {len(comparison.runs) - 1} runs are compared with A, not with each other")
     lines.append(

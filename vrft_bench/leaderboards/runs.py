@@ -128,7 +128,7 @@ def open_run(folder: Path) -> RunRow | UnreadableRun:
     except DataError as error:
         problems.append(" ".join(error.message.split()))
         return RunRow(folder, manifest, problems=tuple(problems))
-    if flaw := next(_impossible(result.report), ""):
+    if flaw := _not_its_own(folder, manifest) or next(_impossible(result.report), ""):
         return RunRow(folder, manifest, problems=(*problems, f"its {METRICS} is damaged: {flaw}"))
     return RunRow(folder, manifest, result.report, result.answers, tuple(problems))
 
@@ -149,6 +149,12 @@ def found_folders(root: Path) -> list[Path]:
 
 def _is_run(folder: Path) -> bool:
     return (folder / MANIFEST).is_file() or (_RUN_NAME.fullmatch(folder.name) is not None and folder.is_dir())
+
+
+def _not_its_own(folder: Path, manifest: Manifest) -> str:
+    """Whether the figures were written for another run, as where a file was copied into the wrong folder."""
+    told = json.loads((folder / METRICS).read_bytes()).get("fingerprint", manifest.fingerprint)
+    return "" if told == manifest.fingerprint else f"it is of the run {str(told)[:12]}"
 
 
 def _impossible(report: MetricReport) -> Iterator[str]:

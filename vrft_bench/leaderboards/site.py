@@ -32,7 +32,7 @@ from vrft_bench.harness.progress import Progress, SilentProgress
 from vrft_bench.harness.store import MANIFEST, METRICS, SAMPLES, utc_now, write_json
 from vrft_bench.leaderboards.layouts import MASKS
 from vrft_bench.leaderboards.ranks import ranked
-from vrft_bench.leaderboards.runs import SITE_INDEX, FoundRuns, RunRow
+from vrft_bench.leaderboards.runs import SITE_INDEX, FoundRuns, RunRow, UnreadableRun
 from vrft_bench.leaderboards.table_build import build_tables
 from vrft_bench.leaderboards.table_formats import environment, html_view
 from vrft_bench.leaderboards.tables import Row, Table, TableOptions, Tables, sorted_rows
@@ -86,6 +86,7 @@ def build_site(
     """
     progress = progress or SilentProgress()
     _refuse_other(folder)
+    found = _without_links(found)
     tables = build_tables(found, options or TableOptions())
     rows = {row.folder: row for row in found.rows}
     shown = dict.fromkeys(run for table in tables.tables for row in table.rows for run in row.folders)
@@ -147,6 +148,18 @@ def _refuse_other(folder: Path) -> None:
             f"{folder} also holds {others[0]}, which would be lost: the folder is replaced as a whole",
             fix="move it away, or build into a new folder and copy that over",
         )
+
+
+def _without_links(found: FoundRuns) -> FoundRuns:
+    """``found`` without runs whose files are links: a site publishes them, and a link may be to anything."""
+    linked = {
+        row.folder: f"its {name} is a link"
+        for row in found.rows
+        for name in RUN_FILES
+        if (row.folder / name).is_symlink()
+    }
+    refused = (UnreadableRun(folder, reason) for folder, reason in linked.items())
+    return FoundRuns(tuple(row for row in found.rows if row.folder not in linked), (*found.unreadable, *refused))
 
 
 def _others_in(folder: Path) -> list[str]:

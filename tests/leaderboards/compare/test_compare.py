@@ -263,11 +263,17 @@ class TestWhatIsShared:
     def test_other_conditions_are_said_first_and_are_no_error(self, ran: Any) -> None:
         one = ran("classification", "one", ran.gold, limit=40)
         two = ran("classification", "two", ran.gold, limit=40, samples=2, temperature=1.0)
-        assert warnings(compare_runs([one, two], FEW))[:2] == [
+        found = compare_runs([one, two], FEW)
+        assert warnings(found)[:2] == [
             "the runs differ in sampling: greedy, at most 1024 tokens in A, "
             "temperature 1, top-p 1, at most 1024 tokens, 2 completions per sample in B",
             "a difference below may come from these rather than from the models",
         ]
+        assert any("would differ between equal models too" in line for line in conclusions(found))
+
+    def test_one_image_is_too_few_for_anything_and_said_once(self, ran: Any) -> None:
+        lines = conclusions(compare_runs([ran("classification", name, ran.gold, limit=1) for name in "ab"], FEW))
+        assert [line for line in lines if "few" in line] == ["1 image is too few for an interval of accuracy"]
 
     def test_a_run_under_another_version_of_the_task_is_judged_by_todays(self, ran: Any) -> None:
         one, two = (ran("classification", name, ran.gold, limit=40) for name in ("one", "two"))
@@ -277,7 +283,7 @@ class TestWhatIsShared:
         (two / "run.json").write_text(json.dumps(manifest))
         said = warnings(compare_runs([one, two], FEW))
         assert said[0] == "the runs differ in version: 1 in A, 0 in B"
-        assert said[2] == "B was made under version 0 of the task, and is judged here by version 1"
+        assert "B was made under version 0 of the task, and is judged here by version 1" in said
 
     def test_rewards_by_other_weights_are_not_compared(self, ran: Any) -> None:
         one = ran("classification", "one", ran.gold, limit=40)

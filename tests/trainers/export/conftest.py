@@ -24,9 +24,10 @@ ExportMaker = Callable[..., Path]
 
 def _write(folder: Path, engine: str, stage: str, task: str, **changes: Any) -> Path:
     recipe = read_recipe("modern", stage) | changes.pop("recipe", {})
+    model = changes.pop("model", None)
     values = {"task": [task], "split": "train", "profile": "qwen2.5-vl", "limit": 10, **changes}
     chosen = find_engine(engine, stage)
-    write_export(chosen, stage, make_config(values), folder, recipe=recipe)  # type: ignore[arg-type]
+    write_export(chosen, stage, make_config(values), folder, recipe=recipe, model=model)  # type: ignore[arg-type]
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -202,6 +203,94 @@ def test_tampering_is_found(export: Any) -> None:
         check_export(folder)
     with pytest.raises(DataError, match=r"it has no manifest\.json"):
         check_export(folder / "images")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"counts": None}, "it is no manifest of an export"),
+        ({"counts": {}}, "it lacks images, rows"),
+        ({"engine": "verl"}, "it is no manifest of an export"),
+        ({"engine": {"name": "vrel"}}, "names vrel with stage grpo, which is no export"),
+        ({"task": {}}, "it lacks included, name"),
+        ({"format": 99}, "its format is 99, and this version of vrft-bench reads 1"),
+        ({"stage": "dpo"}, "names ms-swift with stage dpo"),
+    ],
+)
+def test_a_damaged_manifest_is_said(shared_export: Any, tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(shared_export("ms-swift"), folder)
+    manifest = read_manifest(folder)
+    (folder / "manifest.json").write_text(json.dumps(manifest | change))
+    with pytest.raises(DataError, match=said):
+        check_export(folder)
+
+
+def test_rewards_of_a_manifest_that_were_tampered_with_are_found(export: Any) -> None:
+    folder = export("ms-swift")
+    manifest = read_manifest(folder)
+    manifest["task"]["reward"] = "iou=100"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"made with the rewards .*'format'.* and here they are \{'iou': 100\.0\}"):
+        check_export(folder)
+    manifest["task"]["included"] = ["../../mine.py"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="an included file is named by a path"):
+        check_export(folder)
+
+
+def test_a_missing_configuration_is_found(export: Any) -> None:
+    folder = export("openrlhf")
+    (folder / "config.args").unlink()
+    with pytest.raises(DataError, match=r"config\.args is missing"):
+        check_export(folder)
+
+
+def test_an_empty_folder_is_filled_and_stays_the_same_one(export: Any, tmp_path: Path) -> None:
+    """The user may be in it."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    before = folder.stat().st_ino
+    export("verl", name="mine")
+    assert folder.stat().st_ino == before
+    check_export(folder)
+    assert list(tmp_path.iterdir()) == [folder]
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--output-dir .*file/below: Not a directory"):
+        export("verl", name="file/below")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ({"batch_size": 4}, "batch_size 4 is no multiple of group_size 8"),
+        ({"batch_size": 12}, "batch_size 12 is no multiple of group_size 8"),
+        ({"batch_size": 8, "accumulation": 16}, "batch_size 8 is no multiple of accumulation 16"),
+    ],
+)
+def test_a_batch_without_whole_groups_is_refused(export: Any, recipe: dict[str, int], said: str) -> None:
+    for engine in ("verl", "ms-swift"):
+        with pytest.raises(UserError, match=said):
+            export(engine, recipe=recipe)
+
+
+def test_what_an_engine_cannot_be_told_is_left_out_and_said(export: Any) -> None:
+    recipe = {"steps": None, "epochs": 2.5, "freeze_vision": True, "engine_args": {"top_entropy_quantile": 0.2}}
+    for engine in ("verl", "easyr1", "openrlhf"):
+        left_out = read_manifest(export(engine, name=engine, recipe=recipe))["left_out"]
+        assert "epochs = 2.5, since it counts whole ones: 2" in left_out
+        assert "engine_args = {'top_entropy_quantile': 0.2}" in left_out
+        assert ("freeze_vision = True" in left_out) == (engine == "verl")
+
+
+def test_adapters_go_on_the_layers_that_were_chosen(export: Any) -> None:
+    import yaml
+
+    recipe = {"lora_rank": 8, "lora_targets": ["q_proj", "v_proj"]}
+    model = yaml.safe_load((export("easyr1", name="easyr1", recipe=recipe) / "config.yaml").read_text())
+    assert model["worker"]["actor"]["model"]["lora"] == {"rank": 8, "alpha": 16, "target_modules": "q_proj,v_proj"}
+    words = (export("openrlhf", name="openrlhf", recipe=recipe) / "config.args").read_text()
+    assert "--ds.lora.target_modules q_proj v_proj\n" in words
 
 
 def test_recipes_reach_the_configuration(export: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -62,3 +64,38 @@ def test_paths_are_the_folders_own_wherever_it_is_started_from(shared_export: An
     model = launch(folder, tmp_path, MODEL="mine")
     assert model[model.index("--actor.model_name_or_path") + 1] == "mine"
     assert given[given.index("--actor.model_name_or_path") + 1] == "Qwen/Qwen2.5-VL-3B-Instruct"
+
+
+@pytest.mark.parametrize("engine", ["verl", "ms-swift", "easyr1", "openrlhf"])
+def test_a_moved_folder_is_found_whatever_it_is_called(shared_export: Any, tmp_path: Path, engine: str) -> None:
+    folder = tmp_path / 'a b&c|d=e,"f\\g'
+    shutil.copytree(shared_export(engine), folder)
+    given = launch(folder, tmp_path)
+    assert any(f"{folder}/reward.py" in word for word in given)
+    if engine == "openrlhf":
+        for line in (tmp_path / "out" / "train.jsonl").read_text().splitlines():
+            (image,) = json.loads(line)["images"]
+            assert Path(image).parent == folder / "images"
+            assert Path(image).is_file()
+
+
+@pytest.mark.parametrize("stage", ["grpo", "sft"])
+def test_paths_are_quoted_for_hydra(shared_export: Any, tmp_path: Path, stage: str) -> None:
+    """It would read ``lr=1e-6`` in a path as an assignment of its own, and a comma as a choice."""
+    given = launch(shared_export("verl", stage), tmp_path, OUT="/runs/lr=1e-6,a", MODEL="/models/b=c")
+    assert "trainer.default_local_dir='/runs/lr=1e-6,a'" in given
+    key = "actor_rollout_ref.model.path" if stage == "grpo" else "model.path"
+    assert f"{key}='/models/b=c'" in given
+
+
+def test_a_model_is_named_as_it_was_given_and_a_folder_by_its_whole_path(
+    export: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = 'a"b$(touch pwned) `c`}'
+    given = launch(export("ms-swift", name="odd", model=odd), tmp_path)
+    assert given[given.index("--model") + 1] == odd
+    assert not (tmp_path / "pwned").exists()
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    given = launch(export("ms-swift", name="relative", model="mine"), tmp_path)
+    assert given[given.index("--model") + 1] == str(tmp_path / "mine")

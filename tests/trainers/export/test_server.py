@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -114,7 +115,7 @@ def test_a_body_of_another_shape_is_refused_with_the_right_one(server: RewardSer
 
 
 def test_a_body_is_refused_by_its_length_before_it_is_read(server: RewardServer) -> None:
-    for length in (LIMIT + 1, 10**30):
+    for length in (LIMIT + 1, 10**30, "9" * 5000):
         connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=30)
         connection.putrequest("POST", "/score")
         connection.putheader("Content-Length", str(length))
@@ -127,6 +128,45 @@ def test_a_body_is_refused_by_its_length_before_it_is_read(server: RewardServer)
     connection.request("POST", "/score", iter([b"a"]), encode_chunked=True, headers={"Transfer-Encoding": "chunked"})
     assert connection.getresponse().status == 411
     connection.close()
+
+
+def test_a_body_of_two_lengths_is_refused(server: RewardServer) -> None:
+    both = {"Content-Length": "2", "Transfer-Encoding": "chunked"}
+    assert ask(server, b"{}", headers=both)[0] == 411
+
+
+def test_a_score_that_fails_is_an_answer(server: RewardServer, truth: str) -> None:
+    def broken(completion: str, ground_truth: str) -> dict[str, float]:
+        raise OverflowError("too large")
+
+    server.score = broken
+    assert ask(server, items(truth, "")) == (500, {"error": "the score failed: OverflowError('too large')"})
+    server.score = score_by_truth()
+    assert ask(server, items(truth, ""))[0] == 200
+
+
+def test_a_defect_is_logged_and_a_client_that_went_away_is_not(server: RewardServer, capsys: Any) -> None:
+    for error, logged in ((ConnectionResetError("gone"), False), (OverflowError("too large"), True)):
+        try:
+            raise error
+        except (ConnectionError, OverflowError):
+            server.handle_error(None, ("127.0.0.1", 1))
+        assert (str(error) in capsys.readouterr().err) == logged
+
+
+def test_it_ends_while_silent_clients_take_every_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vrft_bench.trainers.export.server.MAX_CONNECTIONS", 2)
+    with RewardServer(("127.0.0.1", 0), score_by_truth()) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        silent = [socket.create_connection(running.server_address[:2]) for _ in range(4)]
+        while running._free.acquire(blocking=False):
+            running._free.release()
+        running.shutdown()
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+        for client in silent:
+            client.close()
 
 
 def test_there_is_nothing_else(server: RewardServer) -> None:

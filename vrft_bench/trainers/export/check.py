@@ -55,13 +55,17 @@ def _problems(folder: Path, manifest: dict[str, Any], task: Task) -> Iterator[st
             yield f"{name} has changed"
     if images_digest(folder) != (manifest["counts"]["images"], manifest["images_sha256"]):
         yield "the images are missing or have changed"
-    if "launch.sh" not in {path.name for path in folder.iterdir()}:
-        yield "launch.sh is missing"
+    for name in manifest["settings"]:
+        if not (folder / name).is_file():
+            yield f"{name} is missing"
     yield from _row_problems(folder, manifest, task)
 
 
 def _row_problems(folder: Path, manifest: dict[str, Any], task: Task) -> Iterator[str]:
-    engine = ENGINES[manifest["engine"]["name"]]
+    engine = ENGINES.get(manifest["engine"]["name"])
+    if engine is None or manifest["stage"] not in engine.stages:
+        yield f"the manifest names {manifest['engine']['name']} with stage {manifest['stage']}, which is no export"
+        return
     sizes: dict[str, tuple[int, int]] = {}
     ids = []
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +15,7 @@ _HEADING = (
     "# Written by `vrft-bench export` with every option that matters set, so that no default of the engine decides.\n"
     "# It is yours to edit; `vrft-bench export --check` holds only data, images and reward to what was written.\n"
 )
+_MANY_EPOCHS = 10_000
 
 
 def write_yaml(file: Path, value: Mapping[str, Any], notes: str = "") -> None:
@@ -30,13 +32,25 @@ def write_launch(export: Export, template: str, **values: Any) -> None:
     Raises ``KeyError`` for a name without a value: a defect of ours.
     """
     text = (files("vrft_bench.trainers.export.shipped") / template).read_text(encoding="utf-8")
-    known = {"MODEL": export.model, "ROWS": len(export.rows), **{name.upper(): item for name, item in values.items()}}
+    given = {name.upper(): item for name, item in values.items()}
+    known = {"MODEL": shlex.quote(export.model), "ROWS": len(export.rows), **given}
     filled = re.sub(r"@([A-Z_]+)@", lambda match: str(known[match[1]]), text)
     (export.folder / "launch.sh").write_text(filled, encoding="utf-8", newline="\n")
 
 
 def prompts_per_device(export: Export) -> int:
-    """How many prompts a device asks per step: ``batch_size`` counts completions."""
+    """How many prompts a device asks per step: ``batch_size`` counts completions, in whole groups."""
     assert export.how.batch_size is not None
     assert export.how.group_size is not None
-    return max(1, export.how.batch_size // export.how.group_size)
+    return export.how.batch_size // export.how.group_size
+
+
+def whole_epochs(export: Export) -> int:
+    """The epochs for an engine that counts whole ones; so many that steps decide when it ends, where they are given."""
+    epochs = export.how.epochs
+    if export.how.steps is not None or epochs is None:
+        return _MANY_EPOCHS
+    whole = max(1, round(epochs))
+    if whole != epochs:
+        export.left_out.append(f"epochs = {epochs}, since it counts whole ones: {whole}")
+    return whole

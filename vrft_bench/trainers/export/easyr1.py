@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vrft_bench.trainers.export.base import Export, Row, Stage
-from vrft_bench.trainers.export.config_files import prompts_per_device, write_launch, write_yaml
+from vrft_bench.trainers.export.config_files import prompts_per_device, whole_epochs, write_launch, write_yaml
 from vrft_bench.trainers.export.folder import ship
 from vrft_bench.trainers.export.rows import (
     TRAIN,
@@ -23,8 +23,6 @@ from vrft_bench.trainers.export.rows import (
 )
 
 _FILE = f"{TRAIN}.parquet"
-_MANY_EPOCHS = 10_000
-"""Where steps are given they decide when it ends."""
 
 
 class EasyR1:
@@ -54,8 +52,6 @@ class EasyR1:
             export,
             "launch_easyr1.sh",
             prompts=prompts_per_device(export),
-            epochs=_epochs(export),
-            name=export.plan.task.name,
         )
 
     def read(self, folder: Path, stage: Stage) -> Iterator[Row]:  # noqa: ARG002 - it has one
@@ -74,16 +70,16 @@ def _schema() -> Any:
     return pa.schema([("problem", text), ("answer", text), ("images", pa.list_(image_type())), ("sample_id", text)])
 
 
-def _epochs(export: Export) -> int:
-    return _MANY_EPOCHS if export.how.epochs is None else max(1, round(export.how.epochs))
-
-
 def _config(export: Export) -> dict[str, Any]:
     how = export.how
-    export.leave_out("accumulation", "precision", "use_vllm")
+    export.leave_out("min_pixels", "accumulation", "precision", "use_vllm")
     if how.scale_rewards != "group":
         export.choose("scale_rewards", {"group": True})
-    lora = {"rank": how.lora_rank or 0, "alpha": how.lora_alpha or 2 * (how.lora_rank or 0)}
+    lora = {
+        "rank": how.lora_rank or 0,
+        "alpha": how.lora_alpha or 2 * (how.lora_rank or 0),
+        "target_modules": ",".join(how.lora_targets or ["all-linear"]),
+    }
     return {
         "data": {
             "prompt_key": "problem",
@@ -111,7 +107,7 @@ def _config(export: Export) -> dict[str, Any]:
         "worker": {
             "actor": {
                 "micro_batch_size_per_device_for_update": 1,
-                "micro_batch_size_per_device_for_experience": 2,
+                "micro_batch_size_per_device_for_experience": 1,
                 "max_grad_norm": how.max_grad_norm,
                 "clip_ratio_low": how.clip_low,
                 "clip_ratio_high": how.clip_high,
@@ -145,9 +141,11 @@ def _config(export: Export) -> dict[str, Any]:
             },
         },
         "trainer": {
+            "total_epochs": whole_epochs(export),
             "max_steps": how.steps,
             "logger": ["console", "file"],
             "project_name": "vrft-bench",
+            "experiment_name": export.plan.task.name,
             "val_freq": -1,
             "val_before_train": False,
             "save_freq": 50,

@@ -21,11 +21,12 @@ from vrft_bench.trainers.base import Hyperparameters
 from vrft_bench.trainers.export.base import SETTLED, Engine, Export, Stage
 from vrft_bench.trainers.export.images import ImageFolder, images_digest
 from vrft_bench.trainers.export.rows import export_rows
-from vrft_bench.trainers.export.scoring import INCLUDED, MANIFEST, read_manifest
+from vrft_bench.trainers.export.scoring import FORMAT, INCLUDED, MANIFEST, read_manifest, reward_weights
 
-FORMAT = 1
 _TASK_FILES = ("data", "reward.py", "vrft_taskset.py", "dataset_info.json")
-"""Files that may not change after the export. Configuration and ``launch.sh`` are there to be edited."""
+"""Files that may not change after the export."""
+_SETTINGS = ("config.args", "config.yaml", "launch.sh")
+"""Files that are there to be edited, and may not be missing."""
 _IDENTITY = ("format", "engine", "stage", "task", "data", "profile", "hyperparameters", "model")
 """Parts of a manifest that say what an export is of."""
 
@@ -92,37 +93,78 @@ def write_export(
     :class:`DataError` for images that cannot be read.
     """
     how = settled(stage, recipe)
+    _require_even(stage, how)
     (name,) = config.task
     task = choose_task(name, config)
     _refuse_reserved(engine, task)
     profile = limited_profile(config, how)
     plan = make_plan(task, profile, config)
-    found = _manifest(engine, stage, plan, how, model or _usual_model(profile), manifest)
+    found = _manifest(engine, stage, plan, how, _named(model) if model else _usual_model(profile), manifest)
     if _holds_the_same(folder, found):
         return read_manifest(folder), False
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        _write(engine, plan, partial, found, how, manifest)
-        partial.rename(folder)
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"--output-dir {folder}: {error.strerror}", fix="choose another folder with -o") from error
+    try:
+        _write(engine, plan, partial, found, how, manifest, _engine_args(recipe))
+        _put(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return found, True
 
 
+def _put(partial: Path, folder: Path) -> None:
+    """Let the export in ``partial`` be ``folder``: at once, or the manifest last in an empty one that is there already.
+
+    That one may be where the user is, or a mounted volume, and neither can be replaced.
+    """
+    if not folder.exists():
+        partial.rename(folder)
+        return
+    for path in sorted(partial.iterdir(), key=lambda path: (path.name == MANIFEST, path.name)):
+        shutil.move(path, folder / path.name)
+    partial.rmdir()
+
+
+def _require_even(stage: Stage, how: Hyperparameters) -> None:
+    """Raise :class:`UserError` for a batch that engines would make a smaller or larger one without a word."""
+    assert how.batch_size is not None
+    parts = [(how.accumulation, "accumulation")] + ([(how.group_size, "group_size")] if stage == "grpo" else [])
+    for part, name in parts:
+        if part is not None and how.batch_size % part:
+            raise UserError(
+                f"batch_size {how.batch_size} is no multiple of {name} {part}",
+                fix=f"give such numbers with --recipe FILE, where `{stage}:` holds `batch_size:` and `{name}:`",
+            )
+
+
+def _engine_args(recipe: Mapping[str, Any]) -> list[str]:
+    """A recipe's arguments for TRL, which no other engine is told."""
+    return [f"engine_args = {recipe['engine_args']}"] if recipe.get("engine_args") else []
+
+
 def _write(
-    engine: Engine, plan: RunPlan, folder: Path, found: dict[str, Any], how: Hyperparameters, manifest: Path | None
+    engine: Engine,
+    plan: RunPlan,
+    folder: Path,
+    found: dict[str, Any],
+    how: Hyperparameters,
+    manifest: Path | None,
+    left_out: list[str],
 ) -> None:
     stage = found["stage"]
     rows = export_rows(plan, ImageFolder(folder, plan.profile), stage, manifest)
-    export = Export(folder, stage, plan, rows, how, found["model"])
+    export = Export(folder, stage, plan, rows, how, found["model"], left_out)
     _copy_included(plan.config, folder)
     engine.write(export)
     (folder / "launch.sh").chmod(0o755)
     count, digest = images_digest(folder)
     found["left_out"] = export.left_out
+    found["settings"] = sorted(path.name for path in folder.iterdir() if path.name in _SETTINGS)
     found["counts"] = {"rows": len(rows), "images": count}
     found["images_sha256"] = digest
     found["files"] = file_hashes(folder)
@@ -155,7 +197,7 @@ def _manifest(
             "version": task.version,
             "protocol": task.protocol,
             "reward": plan.config.reward,
-            "rewards": {reward.name: task.weights.get(reward.name, 1.0) for reward in task.rewards},
+            "rewards": reward_weights(task),
             "included": [Path(file).name for file in plan.config.include],
             "vrft_bench": __version__,
         },
@@ -186,8 +228,6 @@ def _as_stored(value: dict[str, Any]) -> dict[str, Any]:
 
 def _holds_the_same(folder: Path, found: dict[str, Any]) -> bool:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        if folder.exists():
-            folder.rmdir()
         return False
     fix = "choose another folder with -o, or remove this one"
     if not (folder / MANIFEST).is_file():
@@ -215,6 +255,12 @@ def _refuse_reserved(engine: Engine, task: Task) -> None:
                 f"the reward {reward.name!r} of {task.name} has a name that {engine.name} uses itself",
                 fix="rename the reward",
             )
+
+
+def _named(model: str) -> str:
+    """``model``; a folder by its whole path, since ``launch.sh`` is started from anywhere."""
+    folder = Path(model).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else model
 
 
 def _usual_model(profile: ModelProfile) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vrft_bench.trainers.export.base import Export, Row, Stage
-from vrft_bench.trainers.export.config_files import prompts_per_device, write_launch
+from vrft_bench.trainers.export.config_files import prompts_per_device, whole_epochs, write_launch
 from vrft_bench.trainers.export.folder import ship
 from vrft_bench.trainers.export.rows import TRAIN, read_jsonl, write_jsonl
 
@@ -48,7 +48,7 @@ class OpenRLHF:
             prompts=prompts_per_device(export),
             group_size=export.how.group_size,
             steps=export.how.steps or 0,
-            episodes=max(1, round(export.how.epochs or 1)),
+            episodes=whole_epochs(export),
         )
 
     def read(self, folder: Path, stage: Stage) -> Iterator[Row]:  # noqa: ARG002 - it has one
@@ -69,7 +69,7 @@ def _arguments(export: Export) -> dict[str, Any]:
     It takes the length of a warm-up as a share of the training: where steps are given it can be told, else it is not.
     """
     how = export.how
-    export.leave_out("accumulation", "top_k", "precision")
+    export.leave_out("min_pixels", "accumulation", "top_k", "precision", "use_vllm")
     warmup = 0.0
     if how.warmup_steps:
         if how.steps:
@@ -117,6 +117,7 @@ def _arguments(export: Export) -> dict[str, Any]:
         "ds.attn_implementation": "flash_attention_2",
         "ds.lora.rank": how.lora_rank or 0,
         "ds.lora.alpha": how.lora_alpha or 2 * (how.lora_rank or 0) or 16,
+        **({"ds.lora.target_modules": how.lora_targets} if how.lora_targets else {}),
         "vllm.tensor_parallel_size": 1,
         "vllm.gpu_memory_utilization": 0.5,
         "logger.logging_steps": 1,

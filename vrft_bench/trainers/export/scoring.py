@@ -16,8 +16,14 @@ from vrft_bench.tasks import get_task
 from vrft_bench.tasks.base import Task
 
 MANIFEST = "manifest.json"
+FORMAT = 1
+"""Of manifests; another one is not read."""
 INCLUDED = "included"
 """Folder of an export that holds the plugin files that its task comes from."""
+
+_PARTS: dict[str, type] = {"engine": dict, "stage": str, "task": dict, "counts": dict, "files": dict,
+                           "images_sha256": str, "settings": list}  # fmt: skip
+_TASK_PARTS = {"name", "version", "protocol", "reward", "rewards", "included", "vrft_bench"}
 
 _TURN = "<|im_start|>assistant\n"
 """How the chat templates of the Qwen-VL and InternVL families open the assistant's turn."""
@@ -28,9 +34,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """``manifest.json`` of the export in ``folder``. Raises :class:`DataError` where it is absent or damaged."""
     file = folder / MANIFEST
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(manifest, dict) or not {"engine", "stage", "task", "files"} <= manifest.keys():
-            raise ValueError("it is no manifest of an export")
+        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        _require_manifest(manifest)
     except OSError as error:
         raise DataError(
             f"{folder} is no export: it has no {MANIFEST}", fix="give a folder that `vrft-bench export` wrote"
@@ -38,6 +43,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"{file} is damaged: {error}", fix="export anew into another folder") from error
     return manifest
+
+
+def _require_manifest(value: Any) -> None:
+    """Raise ``ValueError`` for a value that no export has for its manifest."""
+    if not isinstance(value, dict) or any(not isinstance(value.get(name), kind) for name, kind in _PARTS.items()):
+        raise ValueError("it is no manifest of an export")
+    if value.get("format") != FORMAT:
+        raise ValueError(f"its format is {value.get('format')!r}, and this version of vrft-bench reads {FORMAT}")
+    task = value["task"]
+    missing = (_TASK_PARTS - task.keys()) | ({"rows", "images"} - value["counts"].keys())
+    if missing or not isinstance(value["engine"].get("name"), str):
+        raise ValueError(f"it lacks {', '.join(sorted(missing)) or 'the name of its engine'}")
+    if not isinstance(task["included"], list) or any(Path(str(file)).name != file for file in task["included"]):
+        raise ValueError("an included file is named by a path")
 
 
 def exported_task(folder: Path) -> Task:
@@ -57,7 +76,18 @@ def exported_task(folder: Path) -> Task:
             fix=f"export anew, or install the vrft-bench that the export was made with ({made['vrft_bench']})",
         )
     task.require_libraries()
-    return task if made["reward"] is None else task.rewarded_by(made["reward"])
+    task = task if made["reward"] is None else task.rewarded_by(made["reward"])
+    if (weights := reward_weights(task)) != made["rewards"]:
+        raise UserError(
+            f"this export was made with the rewards {made['rewards']} of {task.name}, and here they are {weights}",
+            fix=f"export anew, or install the vrft-bench that the export was made with ({made['vrft_bench']})",
+        )
+    return task
+
+
+def reward_weights(task: Task) -> dict[str, float]:
+    """The weight of each component of the score."""
+    return {reward.name: task.weights.get(reward.name, 1.0) for reward in task.rewards}
 
 
 def completion_of(query: str, prompt: str) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -34,6 +35,8 @@ MAX_CONNECTIONS = 128
 IDLE_SECONDS = 60
 """After so long without a word a connection is closed."""
 
+_LENGTH_DIGITS = 40
+"""A length with more digits is not turned into a number, which Python refuses beyond some thousands."""
 LINGER_SECONDS = 2
 """How long a client is listened to that sends on after it was refused."""
 
@@ -111,6 +114,7 @@ class RewardServer(ThreadingHTTPServer):
         self.score = score
         self.max_body = max_body
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._ending = threading.Event()
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         try:
@@ -128,8 +132,11 @@ class RewardServer(ThreadingHTTPServer):
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Wait for a free place before the next connection is served."""
-        self._free.acquire()
+        """Wait for a free place before the next connection is served; one that waits when the server ends is closed."""
+        while not self._free.acquire(timeout=0.1):
+            if self._ending.is_set():
+                self.shutdown_request(request)
+                return
         try:
             super().process_request(request, client_address)
         except BaseException:
@@ -142,6 +149,16 @@ class RewardServer(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()
+
+    def shutdown(self) -> None:
+        """End, also where every place is taken by a client that says nothing."""
+        self._ending.set()
+        super().shutdown()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell of defects, and not of clients that went away."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -167,16 +184,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, answer(body, self.server.score))
         except RefusedError as refused:
             self._send(refused.status, refused.content)
+        except Exception as error:
+            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": f"the score failed: {error!r}"[:500]})
+            raise
 
     def _body(self) -> bytes:
         """The body, whose length is checked before any of it is read."""
         stated = self.headers.get("Content-Length")
-        if stated is None or not stated.isdecimal():
+        if stated is None or not stated.isdecimal() or "Transfer-Encoding" in self.headers:
             raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "the request does not state its Content-Length")
-        if int(stated) > self.server.max_body:
+        if len(stated) > _LENGTH_DIGITS or int(stated) > self.server.max_body:
             raise RefusedError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"the body has {stated} bytes, and at most {self.server.max_body} are read",
+                f"the body has {stated[:_LENGTH_DIGITS]} bytes, and at most {self.server.max_body} are read",
                 fix="send fewer items at once, or start the server with a larger --max-body",
             )
         body = self.rfile.read(int(stated))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vrft_bench.trainers.export.base import Export, Row, Stage
-from vrft_bench.trainers.export.config_files import prompts_per_device, write_launch, write_yaml
+from vrft_bench.trainers.export.config_files import prompts_per_device, whole_epochs, write_launch, write_yaml
 from vrft_bench.trainers.export.folder import ship
 from vrft_bench.trainers.export.rows import (
     TRAIN,
@@ -21,8 +21,6 @@ from vrft_bench.trainers.export.rows import (
 _FILE = f"{TRAIN}.parquet"
 _LOSSES = {"grpo": "seq-mean-token-mean", "dapo": "token-mean"}
 _SCHEDULES = {"constant": "constant", "cosine": "cosine"}
-_MANY_EPOCHS = 10_000
-"""Where steps are given they decide when it ends."""
 
 
 class Verl:
@@ -107,13 +105,9 @@ def _patch(export: Export) -> int:
     return (export.profile.factor or 28) // 2
 
 
-def _epochs(export: Export) -> int:
-    return _MANY_EPOCHS if export.how.epochs is None else max(1, round(export.how.epochs))
-
-
 def _grpo(export: Export) -> dict[str, Any]:
     how = export.how
-    export.leave_out("min_pixels", "accumulation", "precision", "use_vllm")
+    export.leave_out("min_pixels", "accumulation", "precision", "use_vllm", "freeze_vision")
     longest = export.prompt_tokens + export.answer_tokens
     lora = {"lora_rank": how.lora_rank or 0, "lora_alpha": how.lora_alpha or 2 * (how.lora_rank or 0)}
     return {
@@ -153,7 +147,6 @@ def _grpo(export: Export) -> dict[str, Any]:
                 "use_kl_loss": bool(how.beta),
                 "kl_loss_coef": how.beta,
                 "kl_loss_type": "low_var_kl",
-                "freeze_vision_tower": bool(how.freeze_vision),
                 "grad_clip": how.max_grad_norm,
                 "optim": {
                     "lr": how.learning_rate,
@@ -181,7 +174,7 @@ def _grpo(export: Export) -> dict[str, Any]:
             "reward_manager": {"name": "naive"},
         },
         "trainer": {
-            "total_epochs": _epochs(export),
+            "total_epochs": whole_epochs(export),
             "total_training_steps": how.steps,
             "project_name": "vrft-bench",
             "experiment_name": export.plan.task.name,
@@ -225,7 +218,7 @@ def _sft(export: Export) -> dict[str, Any]:
             "clip_grad": how.max_grad_norm,
         },
         "trainer": {
-            "total_epochs": _epochs(export),
+            "total_epochs": whole_epochs(export),
             "total_training_steps": how.steps,
             "project_name": "vrft-bench",
             "experiment_name": export.plan.task.name,

@@ -14,7 +14,8 @@ set -euo pipefail
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 GPUS="${GPUS:-1}"
 NODES="${NODES:-1}"
-MODEL="${MODEL:-@MODEL@}"
+DEFAULT_MODEL=@MODEL@
+MODEL="${MODEL:-$DEFAULT_MODEL}"
 OUT="${OUT:-$PWD/out}"
 # Prompts per step: the rest of an epoch is dropped, so there may not be more than there are questions; and every device
 # gets equally many.
@@ -29,8 +30,6 @@ exec python3 -m verl.trainer.main config="$HERE/config.yaml" \
   worker.actor.global_batch_size="$PROMPTS" \
   worker.actor.model.model_path="$MODEL" \
   worker.reward.reward_function="$HERE/reward.py:compute_score" \
-  trainer.total_epochs=@EPOCHS@ \
-  trainer.experiment_name=@NAME@ \
   trainer.n_gpus_per_node="$GPUS" \
   trainer.nnodes="$NODES" \
   trainer.save_checkpoint_path="$OUT" \

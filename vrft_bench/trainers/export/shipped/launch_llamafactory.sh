@@ -9,7 +9,8 @@
 # arguments are LLaMA-Factory's own, as name=value: ./launch.sh deepspeed=ds_z3.json
 set -euo pipefail
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-MODEL="${MODEL:-@MODEL@}"
+DEFAULT_MODEL=@MODEL@
+MODEL="${MODEL:-$DEFAULT_MODEL}"
 OUT="${OUT:-$PWD/out}"
 export FORCE_TORCHRUN=1 NPROC_PER_NODE="${GPUS:-1}" NNODES="${NODES:-1}" NODE_RANK="${NODE_RANK:-0}"
 export MASTER_ADDR="${MASTER_ADDR:-127.0.0.1}" MASTER_PORT="${MASTER_PORT:-29500}"

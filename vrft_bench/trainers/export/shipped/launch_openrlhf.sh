@@ -13,7 +13,8 @@ set -euo pipefail
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 GPUS="${GPUS:-1}"
 NODES="${NODES:-1}"
-MODEL="${MODEL:-@MODEL@}"
+DEFAULT_MODEL=@MODEL@
+MODEL="${MODEL:-$DEFAULT_MODEL}"
 OUT="${OUT:-$PWD/out}"
 DEVICES=$((GPUS * NODES))
 PROMPTS=$((@PROMPTS@ * DEVICES))
@@ -25,7 +26,9 @@ if ((STEPS > 0)); then EPISODES=$(((STEPS + @ROWS@ / PROMPTS - 1) / (@ROWS@ / PR
 
 # Ray's workers have working directories of their own, so the images are named by whole paths.
 mkdir -p "$OUT"
-sed "s|\"images\": \[\"images/|\"images\": [\"$HERE/images/|" "$HERE/data/train.jsonl" > "$OUT/train.jsonl"
+# Escaped for JSON, and then for sed.
+FOLDER="$(printf '%s' "$HERE" | sed 's/["\\]/\\&/g' | sed 's/[&|\\]/\\&/g')"
+sed "s|\"images\": \[\"images/|\"images\": [\"$FOLDER/images/|" "$HERE/data/train.jsonl" > "$OUT/train.jsonl"
 eval "ARGUMENTS=($(tr '\n' ' ' < "$HERE/config.args"))"
 
 exec python3 -m openrlhf.cli.train_ppo_ray "${ARGUMENTS[@]}" \

@@ -8,7 +8,8 @@
 # PYTHONPATH, as here; how many GPUs and nodes it uses is said there. Further arguments are vf-eval's own.
 set -euo pipefail
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-MODEL="${MODEL:-@MODEL@}"
+DEFAULT_MODEL=@MODEL@
+MODEL="${MODEL:-$DEFAULT_MODEL}"
 OUT="${OUT:-$PWD/out}"
 export PYTHONPATH="$HERE${PYTHONPATH:+:$PYTHONPATH}"
 
