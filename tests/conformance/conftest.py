@@ -60,12 +60,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     return report
 
 
-def pytest_sessionfinish() -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """Put what was found into ``results.json``, from which the page of supported engines is written.
 
     A run of some of an engine's tests says nothing about the engine.
     """
-    if EXPORTS is None or not _outcomes or _left_out:
+    if EXPORTS is None or not _outcomes or _left_out or any("::" in argument for argument in session.config.args):
         return
     known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     for engine, aspects in _outcomes.items():

@@ -165,7 +165,8 @@ def _survey(task: Task, dataset: Dataset, profile: ModelProfile, config: RunConf
         held = f"{canonical(target_to_json(sample.target))},{canonical(about_image)}"
         digest.update(f"[{name},{asked},{held}]".encode())
         data.update(f"[{name},{held}]".encode())
-        prompts.update(f"[{name},{canonical(task.messages(sample, ABS_ORIGINAL))}]".encode())
+        neutral = task.messages(sample, ABS_ORIGINAL)
+        prompts.update(f"[{name},{asked if neutral == messages else canonical(neutral)}]".encode())
     for sample in _unasked(dataset, config):
         missed = canonical(["unasked", sample.id, target_to_json(sample.target)]).encode()
         digest.update(missed)

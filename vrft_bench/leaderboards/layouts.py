@@ -115,7 +115,9 @@ def own_layout(task: str, reports: Iterable[MetricReport]) -> Layout:
 def fitted(layout: Layout, kind: str, reports: Iterable[MetricReport]) -> Layout:
     """``layout`` for runs on data of ``kind``: the sample data have other categories than the benchmark."""
     if kind == "sample" and any(column.category for column in layout.columns):
-        return replace(own_layout(layout.name, reports), title=layout.title.split(",")[0] + f", {layout.name}")
+        family = layout.title.split(",")[0]
+        named = family if family == layout.name else f"{family}, {layout.name}"
+        return replace(own_layout(layout.name, reports), title=named)
     return layout
 
 

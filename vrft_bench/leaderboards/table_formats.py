@@ -187,11 +187,14 @@ class View:
         return [name, *method, *shots, *(self._cell(cell, style) for cell in row.cells)]
 
     def parts(self, cell: Cell) -> tuple[str, str]:
-        """A figure, and what follows it in small print: its interval and its gain."""
+        """A figure, and what follows it in small print: its interval and its gain.
+
+        An interval without width is left out: resampling had nothing to vary, which is no certainty.
+        """
         if cell.value is None:
             return UNKNOWN, ""
         after = []
-        if self._intervals and cell.low is not None and cell.high is not None:
+        if self._intervals and cell.low is not None and cell.high is not None and cell.low < cell.high:
             after.append(f"[{printed(cell.low)}, {printed(cell.high)}]")
         if cell.gain is not None:
             after.append(f"({cell.gain:+.1f})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -21,6 +22,7 @@ from vrft_bench.trainers.data import training_rows
 from vrft_bench.trainers.export.check import check_export
 from vrft_bench.trainers.export.engines import ENGINES
 from vrft_bench.trainers.export.folder import find_engine
+from vrft_bench.trainers.export.rows import _refuse_placeholders
 from vrft_bench.trainers.export.scoring import read_manifest
 
 PAIRS = [(engine.name, stage) for engine in ENGINES.values() for stage in engine.stages]
@@ -170,6 +172,12 @@ def test_a_missing_image_leaves_nothing_behind(export: Any, tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+@pytest.mark.parametrize("mark", ["<image>", "<audio>", "<|image_pad|>", "<|video_pad|>"])
+def test_a_text_that_engines_would_take_for_an_image_is_refused(mark: str) -> None:
+    with pytest.raises(DataError, match=rf"'7' holds the text {re.escape(mark)}, which training engines replace"):
+        _refuse_placeholders("7", [{"role": "user", "content": f"What is {mark}?"}])
+
+
 def test_a_category_that_engines_would_take_for_an_image_is_refused(tmp_path: Path, export: Any) -> None:
     annotations = {
         "images": [{"id": 1, "file_name": "one.png", "width": 60, "height": 40}],
@@ -237,6 +245,35 @@ def test_rewards_of_a_manifest_that_were_tampered_with_are_found(export: Any) ->
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError, match="an included file is named by a path"):
         check_export(folder)
+
+
+def test_plugin_files_of_an_export_run_only_if_they_are_named(export: Any, tmp_path: Path) -> None:
+    from vrft_bench.registry import TASKS, include
+
+    plugin = tmp_path / "my_tasks.py"
+    plugin.write_text(
+        "from dataclasses import replace\n"
+        "from vrft_bench.registry import TASKS\n"
+        "from vrft_bench.tasks import get_task\n"
+        "TASKS.register('checked_shapes', lambda: replace(get_task('coco_fewshot'), name='checked_shapes'))\n"
+    )
+    include(plugin)
+    folder = export("ms-swift", task="checked_shapes", include=[str(plugin)])
+    TASKS._entries.pop("checked_shapes")
+    with pytest.raises(UserError, match="which --check would run") as refused:
+        check_export(folder)
+    assert "checked_shapes" not in TASKS
+    given = str(refused.value.fix).rpartition("--include ")[2]
+    assert check_export(folder, [given])["counts"]["rows"] == 10
+
+
+@pytest.mark.parametrize(("group", "workers"), [(8, 8), (16, 8), (4, 4), (6, 6), (11, 1)])
+def test_verls_rollout_workers_get_equally_many_completions(export: Any, group: int, workers: int) -> None:
+    import yaml
+
+    folder = export("verl", recipe={"group_size": group, "batch_size": group})
+    rollout = yaml.safe_load((folder / "config.yaml").read_text())["actor_rollout_ref"]["rollout"]
+    assert rollout["agent"]["num_workers"] == workers
 
 
 def test_a_missing_configuration_is_found(export: Any) -> None:

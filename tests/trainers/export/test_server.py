@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -159,7 +160,7 @@ def test_it_ends_while_silent_clients_take_every_place(monkeypatch: pytest.Monke
     with RewardServer(("127.0.0.1", 0), score_by_truth()) as running:
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
-        silent = [socket.create_connection(running.server_address[:2]) for _ in range(4)]
+        silent = [socket.create_connection(("127.0.0.1", running.server_address[1])) for _ in range(4)]
         while running._free.acquire(blocking=False):
             running._free.release()
         running.shutdown()
@@ -167,6 +168,29 @@ def test_it_ends_while_silent_clients_take_every_place(monkeypatch: pytest.Monke
         assert not thread.is_alive()
         for client in silent:
             client.close()
+
+
+def test_a_kept_connection_makes_room_for_one_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vrft_bench.trainers.export.server.MAX_CONNECTIONS", 1)
+    with RewardServer(("127.0.0.1", 0), score_by_truth()) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        kept, waiting = (
+            http.client.HTTPConnection("127.0.0.1", running.server_address[1], timeout=30) for _ in range(2)
+        )
+        kept.request("GET", "/health")
+        answer = kept.getresponse()
+        assert (answer.getheader("Connection"), answer.read() != b"") == (None, True)
+        waiting.request("GET", "/health")
+        while not running.crowded:
+            time.sleep(0.01)
+        kept.request("GET", "/health")
+        assert kept.getresponse().getheader("Connection") == "close"
+        assert waiting.getresponse().status == 200
+        waiting.close()
+        kept.close()
+        running.shutdown()
+        thread.join()
 
 
 def test_there_is_nothing_else(server: RewardServer) -> None:

@@ -63,7 +63,7 @@ def export(
     if check is not None:
         from vrft_bench.trainers.export.check import check_export
 
-        _print(check_export(check), check, as_json=as_json, done="whole")
+        _print(check_export(check, include or []), check, as_json=as_json, done="whole")
         return
     for name, value in (("--for ENGINE", engine), ("--task NAME", task), ("--output-dir DIR", output_dir)):
         if value is None:

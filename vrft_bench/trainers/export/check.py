@@ -6,7 +6,7 @@ Needs neither the engine nor the data that the export was made from.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,22 @@ from vrft_bench.trainers.export.base import PLACEHOLDER, Row
 from vrft_bench.trainers.export.engines import ENGINES
 from vrft_bench.trainers.export.folder import file_hashes
 from vrft_bench.trainers.export.images import images_digest
-from vrft_bench.trainers.export.scoring import exported_task, read_manifest
+from vrft_bench.trainers.export.scoring import INCLUDED, exported_task, read_manifest
 
 SHOWN = 10
 """How many problems are told; a broken export has as many as rows."""
 
 
-def check_export(folder: Path) -> dict[str, Any]:
+def check_export(folder: Path, included: Sequence[str] = ()) -> dict[str, Any]:
     """The manifest of the export in ``folder``, which was found whole.
+
+    Plugin files of the export run only if ``included`` names them: an export may be from anybody.
 
     Raises :class:`DataError` that lists what is wrong, and :class:`UserError` where the installed package has another
     version of the task.
     """
     manifest = read_manifest(folder)
+    _require_named(folder, manifest["task"]["included"], included)
     task = exported_task(folder)
     problems = list(_first(_problems(folder, manifest, task)))
     if problems:
@@ -38,6 +41,16 @@ def check_export(folder: Path) -> dict[str, Any]:
             f"{folder} is not as it was exported: " + "; ".join(problems) + more, fix="export anew into another folder"
         )
     return manifest
+
+
+def _require_named(folder: Path, files: Sequence[str], included: Sequence[str]) -> None:
+    named = {Path(file).expanduser().resolve() for file in included}
+    paths = [folder / INCLUDED / file for file in files]
+    if any(path.resolve() not in named for path in paths):
+        raise UserError(
+            f"the task of {folder} comes from plugin files in it, which --check would run",
+            fix="look at them, then add " + " ".join(f"--include {path}" for path in paths),
+        )
 
 
 def _first(problems: Iterator[str]) -> Iterator[str]:

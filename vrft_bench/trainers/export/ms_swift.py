@@ -103,8 +103,16 @@ def _shared(export: Export) -> dict[str, Any]:
 def _grpo(export: Export) -> dict[str, Any]:
     how = export.how
     names = [f"vrft_{name}" for name in ("total", *export.reward_names)]
+    vllm = {
+        "vllm_mode": how.use_vllm or "colocate",
+        "vllm_gpu_memory_utilization": 0.5,
+        "vllm_tensor_parallel_size": 1,
+        "vllm_max_model_len": export.prompt_tokens + export.answer_tokens,  # the model's own may not fit in the cache
+        "vllm_limit_mm_per_prompt": '{"image": 1}',
+    }
     return {
         "rlhf_type": "grpo",
+        "advantage_estimator": "grpo",
         "reward_funcs": names,
         "reward_weights": [1.0] + [0.0] * (len(names) - 1),
         "num_generations": how.group_size,
@@ -118,6 +126,5 @@ def _grpo(export: Export) -> dict[str, Any]:
         "loss_type": export.choose("loss", {name: name for name in ("grpo", "dapo", "bnpo", "dr_grpo")}),
         "scale_rewards": how.scale_rewards,
         "use_vllm": how.use_vllm != "off",
-        **({} if how.use_vllm == "off" else {"vllm_mode": how.use_vllm or "colocate"}),
-        **({} if how.use_vllm == "off" else {"vllm_gpu_memory_utilization": 0.5}),
+        **({} if how.use_vllm == "off" else vllm),
     }

@@ -14,7 +14,7 @@ from vrft_bench.trainers.export.base import PLACEHOLDER, Messages, Row, Stage
 from vrft_bench.trainers.export.images import ImageFolder
 
 TRAIN = "data/train"
-_PLACEHOLDERS = (PLACEHOLDER, "<video>", "<audio>")
+_PLACEHOLDERS = (PLACEHOLDER, "<video>", "<audio>", "<|image_pad|>", "<|video_pad|>")
 _EVALUATIONS_MARK = PLACEHOLDER + "\n"
 """What the paper's evaluation script, and so its protocol, writes before a question beside the real image. The paper's
 training data do not have it, and an engine would take it for a second image."""

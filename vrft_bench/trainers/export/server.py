@@ -115,6 +115,8 @@ class RewardServer(ThreadingHTTPServer):
         self.max_body = max_body
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._ending = threading.Event()
+        self.crowded = False
+        """Whether a connection waits for a place: those that have one then close after their answer."""
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         try:
@@ -134,9 +136,11 @@ class RewardServer(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Wait for a free place before the next connection is served; one that waits when the server ends is closed."""
         while not self._free.acquire(timeout=0.1):
+            self.crowded = True
             if self._ending.is_set():
                 self.shutdown_request(request)
                 return
+        self.crowded = False
         try:
             super().process_request(request, client_address)
         except BaseException:
@@ -224,6 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: HTTPStatus, content: Mapping[str, Any]) -> None:
         body = json.dumps(content).encode()
+        self.close_connection = self.close_connection or self.server.crowded
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

@@ -105,6 +105,12 @@ def _patch(export: Export) -> int:
     return (export.profile.factor or 28) // 2
 
 
+def _agents(export: Export) -> int:
+    """How many processes ask for rollouts: verl gives each equally many, so it has to divide the group."""
+    assert export.how.group_size is not None
+    return max(count for count in range(1, 9) if export.how.group_size % count == 0)
+
+
 def _grpo(export: Export) -> dict[str, Any]:
     how = export.how
     export.leave_out("min_pixels", "accumulation", "precision", "use_vllm", "freeze_vision")
@@ -166,6 +172,7 @@ def _grpo(export: Export) -> dict[str, Any]:
                 "max_model_len": longest,
                 "max_num_batched_tokens": max(8192, longest),
                 "limit_images": 1,
+                "agent": {"num_workers": _agents(export)},
             },
         },
         "reward": {
