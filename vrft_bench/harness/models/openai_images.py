@@ -130,13 +130,23 @@ def sizes(width: int, height: int, profile: ModelProfile) -> tuple[tuple[int, in
 
     A server's processor rounds the sides to the family's ``factor`` by itself, whatever its pixel limits are, as long
     as the image is within them. So only an image outside the profile's limits is resized here, and to a size that the
-    server's own resizing leaves alone. Raises :class:`ImageError` for an image that no processor takes.
+    server's own resizing leaves alone. The thinnest strips have none: rounding to whole patches takes them below the
+    smallest area, and the server enlarges them again. Raises :class:`ImageError` for such a strip where boxes are in
+    pixels of the resized image, and for an image that no processor takes.
     """
     if profile.factor is None:
         return None, None
     try:
         processed = profile.processed_size(width, height)
         rounded = replace(profile, min_pixels=1, max_pixels=sys.maxsize).processed_size(width, height)
+        settles = profile.processed_size(*processed) == processed
     except UserError as error:
         raise ImageError(error.message) from error
-    return (None if processed == rounded else processed), processed
+    if settles or processed == rounded:
+        return (None if processed == rounded else processed), processed
+    if profile.convention == "abs_resized":
+        raise ImageError(
+            f"an image of {width}x{height} pixels is too thin to be resized to {profile.min_pixels} to "
+            f"{profile.max_pixels} pixels"
+        )
+    return processed, None
