@@ -8,15 +8,14 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vrft_bench.tasks import matching, rewards
 from vrft_bench.tasks.base import BoxTarget, ClassTarget, Detection, MaskTarget, Prediction, Reward, Status
-from vrft_bench.tasks.boxes import iou
 from vrft_bench.tasks.coordinates import Box
-from vrft_bench.tasks.matching import match_boxes
-from vrft_bench.tasks.rewards import ACCURACY, CONFIDENCE, FORMAT, IOU, REGION_IOU, normalise_label
+from vrft_bench.tasks.matching import overlapping_pairs
+from vrft_bench.tasks.rewards import ACCURACY, CONFIDENCE, FORMAT, IOU, REGION_IOU, compare, normalise_label
 
 A, B = (0.0, 0.0, 10.0, 10.0), (20.0, 0.0, 30.0, 10.0)
 REFUSAL = Prediction(Status.REFUSED, well_formed=True)
@@ -63,29 +62,13 @@ def test_box_rewards_do_not_depend_on_the_order_of_boxes(
     assert CONFIDENCE(other, target) == pytest.approx(CONFIDENCE(prediction, target), abs=1e-12)
 
 
-@settings(max_examples=200)
-@given(
-    st.lists(random_boxes, max_size=4),
-    st.lists(random_boxes, min_size=1, max_size=4),
-    st.sampled_from([0.05, 0.3, 0.5]),
-)
-def test_matching_is_the_best_of_all_assignments(
-    predictions: list[tuple[float, ...]], truths: list[tuple[float, ...]], threshold: float
-) -> None:
-    best = 0.0
-    padded = [*range(len(predictions)), *([None] * len(truths))]
-    for assignment in itertools.permutations(padded, len(truths)):
-        overlaps = [iou(predictions[i], truths[j]) for j, i in enumerate(assignment) if i is not None]  # type: ignore[arg-type]
-        best = max(best, sum(overlap for overlap in overlaps if overlap >= threshold))
-    matches = match_boxes(predictions, truths, threshold)  # type: ignore[arg-type]
-    assert len({match.prediction for match in matches}) == len(matches) == len({match.truth for match in matches})
-    assert sum(match.iou for match in matches) == pytest.approx(best, abs=1e-9)
-
-
-def test_matching_is_optimal_where_greedy_is_not() -> None:
-    truths = [(0.0, 0.0, 10.0, 10.0), (2.0, 0.0, 12.0, 10.0)]
-    predictions = [(1.0, 0.0, 11.0, 10.0), (-2.0, 0.0, 8.0, 10.0)]
-    assert [(match.truth, match.prediction) for match in match_boxes(predictions, truths)] == [(0, 1), (1, 0)]
+@pytest.mark.parametrize("truths", [(A,), (A, B)])
+def test_of_equal_boxes_the_most_confident_one_counts_whatever_the_order(truths: tuple[Box, ...]) -> None:
+    boxes = [(A, 0.9), (A, 0.1), (A, None)]
+    for written in itertools.permutations(boxes):
+        matches, extras = compare(detected(*written).detections, BoxTarget(truths))
+        assert matches == ((Detection(A, 0.9), 1.0),)
+        assert extras == (Detection(A, 0.1), Detection(A, None))
 
 
 def test_perfect_boxes_earn_everything() -> None:
@@ -209,13 +192,12 @@ def test_the_assignment_sees_no_more_boxes_than_it_needs(monkeypatch: pytest.Mon
 
 def test_all_rewards_of_a_completion_share_one_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    match = rewards.match_boxes
 
     def counted(boxes: list[Box], *rest: Any) -> Any:
         calls.append(len(boxes))
-        return match(boxes, *rest)
+        return overlapping_pairs(boxes, *rest)
 
-    monkeypatch.setattr(rewards, "match_boxes", counted)
+    monkeypatch.setattr(rewards, "overlapping_pairs", counted)
     first, second = detected((A, 1.0)), detected((A, 1.0), (B, 0.5))
     one, other = BoxTarget((A,)), BoxTarget((B,))
     for prediction, target in ((first, one), (second, one), (second, other), (first, one)):

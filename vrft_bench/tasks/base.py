@@ -129,6 +129,8 @@ class Reward:
 
     def __call__(self, prediction: Prediction, target: Target) -> float:
         value = float(self.function(prediction, target))
+        if self.low <= value <= self.high:
+            return value
         if not math.isfinite(value):
             return self.low if self.low > 0.0 else min(0.0, self.high)
         return min(max(value, self.low), self.high)
@@ -346,6 +348,8 @@ class Task(ABC):
     def judge(self, prediction: Prediction, target: Target) -> Score:
         """Every reward component and their weighted sum."""
         components = {reward.name: reward(prediction, target) for reward in self.rewards}
+        if not self.weights:
+            return Score(components, sum(components.values()))
         return Score(components, sum(self.weights.get(name, 1.0) * value for name, value in components.items()))
 
     def best_total(self, sample: Sample) -> float:  # noqa: ARG002 - what can be reached may depend on the truth

@@ -8,18 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from heapq import nsmallest
-from typing import NamedTuple
+from operator import itemgetter
 
-from vrft_bench.tasks.boxes import iou
 from vrft_bench.tasks.coordinates import Box
 
-
-class Match(NamedTuple):
-    """Prediction and truth that belong together, by index, and their IoU."""
-
-    prediction: int
-    truth: int
-    iou: float
+Match = tuple[int, int, float]
+"""(prediction, truth, IoU): the indices of two boxes that belong together. A plain tuple, as a hot loop makes them."""
 
 
 def match_boxes(predictions: Sequence[Box], truths: Sequence[Box], threshold: float = 0.5) -> list[Match]:
@@ -27,25 +21,48 @@ def match_boxes(predictions: Sequence[Box], truths: Sequence[Box], threshold: fl
 
     Returned in the order of the truths. Where equal boxes compete, the earlier prediction wins.
     """
-    numbered = list(enumerate(predictions))
+    pairs = overlapping_pairs(predictions, truths, threshold)
+    return pairs if are_one_to_one(pairs) else assign_pairs(pairs)
+
+
+def overlapping_pairs(predictions: Sequence[Box], truths: Sequence[Box], threshold: float = 0.5) -> list[Match]:
+    """Pairs with IoU >= ``threshold`` (and above 0), in the order of the truths: all that an assignment may need.
+
+    An optimal assignment of n truths exists among each one's n best predictions, so where more lie on one, it keeps its
+    n + 1 best (one too many, to show that they compete).
+    """
     pairs: list[Match] = []
-    for j, truth in enumerate(truths):
-        left, top, right, bottom = truth
-        first = len(pairs)
-        for i, box in numbered:
-            # most pairs lie apart, and comparing in place costs less than calling iou
-            if box[0] < right and box[2] > left and box[1] < bottom and box[3] > top:
-                overlap = iou(box, truth)
-                if overlap >= threshold and overlap > 0.0:
-                    pairs.append(Match(i, j, overlap))
-        # an optimal assignment of n truths exists among each one's n best predictions
-        if len(pairs) - first > len(truths):
-            pairs[first:] = nsmallest(len(truths), pairs[first:], key=lambda pair: (-pair.iou, pair.prediction))
-    if len({i for i, _, _ in pairs}) == len(pairs) == len({j for _, j, _ in pairs}):
-        return pairs
-    return sorted(
-        (match for component in _components(pairs) for match in _assign(component)), key=lambda match: match.truth
-    )
+    for j, (left, top, right, bottom) in enumerate(truths):
+        first, size = len(pairs), (right - left) * (bottom - top)
+        for i, (x1, y1, x2, y2) in enumerate(predictions):
+            # iou() written out: most pairs lie apart, and a call for each would double the cost of a reward
+            if x1 < right and x2 > left and y1 < bottom and y2 > top:
+                width = (x2 if x2 < right else right) - (x1 if x1 > left else left)
+                height = (y2 if y2 < bottom else bottom) - (y1 if y1 > top else top)
+                if width > 0.0 and height > 0.0:
+                    shared = width * height
+                    union = (x2 - x1) * (y2 - y1) + size - shared
+                    overlap = shared / union if union > 0.0 else 0.0
+                    if overlap >= threshold and overlap > 0.0:
+                        pairs.append((i, j, overlap))
+        if len(pairs) - first > len(truths) + 1:
+            pairs[first:] = nsmallest(len(truths) + 1, pairs[first:], key=_best_first)
+    return pairs
+
+
+def are_one_to_one(pairs: list[Match]) -> bool:
+    """Whether no prediction and no truth stands in two of ``pairs``, so that these are their own best assignment."""
+    return len({i for i, _, _ in pairs}) == len(pairs) == len({j for _, j, _ in pairs})
+
+
+def assign_pairs(pairs: list[Match]) -> list[Match]:
+    """Those of ``pairs`` that make the one-to-one assignment of greatest total IoU, in the order of the truths."""
+    return sorted((match for component in _components(pairs) for match in _assign(component)), key=itemgetter(1))
+
+
+def _best_first(pair: Match) -> tuple[float, int]:
+    prediction, _, overlap = pair
+    return -overlap, prediction
 
 
 def _components(pairs: list[Match]) -> list[list[Match]]:
@@ -58,11 +75,11 @@ def _components(pairs: list[Match]) -> list[list[Match]]:
             node = parent
         return node
 
-    for pair in pairs:
-        root[find(("p", pair.prediction))] = find(("t", pair.truth))
+    for prediction, truth, _ in pairs:
+        root[find(("p", prediction))] = find(("t", truth))
     groups: dict[tuple[str, int], list[Match]] = {}
     for pair in pairs:
-        groups.setdefault(find(("t", pair.truth)), []).append(pair)
+        groups.setdefault(find(("t", pair[1])), []).append(pair)
     return list(groups.values())
 
 
@@ -70,14 +87,14 @@ def _assign(pairs: list[Match]) -> list[Match]:
     """Maximum-weight one-to-one assignment of one component; leaving a truth unassigned has weight 0."""
     if len(pairs) == 1:
         return pairs
-    rows = sorted({pair.truth for pair in pairs})
-    columns = sorted({pair.prediction for pair in pairs})
-    weight = {(pair.truth, pair.prediction): pair.iou for pair in pairs}
+    weight = {(truth, prediction): overlap for prediction, truth, overlap in pairs}
+    rows = sorted({truth for truth, _ in weight})
+    columns = sorted({prediction for _, prediction in weight})
     # one spare column per truth stands for "unassigned"
     cost = [[-weight.get((row, column), 0.0) for column in columns] + [0.0] * len(rows) for row in rows]
     chosen = _hungarian(cost)
     return [
-        Match(columns[column], row, weight[row, columns[column]])
+        (columns[column], row, weight[row, columns[column]])
         for row, column in zip(rows, chosen, strict=True)
         if column < len(columns) and (row, columns[column]) in weight
     ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from heapq import nlargest
+from operator import itemgetter
 from types import MappingProxyType
 
 from vrft_bench.errors import UserError, did_you_mean
@@ -53,21 +54,21 @@ def _soft_iou(matches: Matches, extras: Extras, target: BoxTarget) -> float:
     boxes = sorted([item.box for item, _ in matches] + [item.box for item in extras])
     truths = target.findable
     pairs = match_boxes(boxes, truths, 0.0) if len(boxes) * len(truths) <= EXACT_PAIRS else _greedy(boxes, truths)
-    return math.fsum(pair.iou for pair in pairs) / max(len(truths), len(boxes))
+    return math.fsum(overlap for _, _, overlap in pairs) / max(len(truths), len(boxes))
 
 
 def _greedy(boxes: list[Box], truths: tuple[Box, ...]) -> list[Match]:
     """A one-to-one matching of boxes and truths that takes the greatest IoU first."""
     near: list[Match] = []
     for column, truth in enumerate(truths):
-        own = (Match(row, column, overlap) for row, box in enumerate(boxes) if (overlap := iou(box, truth)) > 0.0)
-        near += nlargest(len(truths), own, key=lambda pair: pair.iou)  # the others take fewer than that
+        own = ((row, column, overlap) for row, box in enumerate(boxes) if (overlap := iou(box, truth)) > 0.0)
+        near += nlargest(len(truths), own, key=itemgetter(2))  # the others take fewer than that
     taken: set[int] = set()
     found: dict[int, Match] = {}
-    for pair in sorted(near, key=lambda pair: (-pair.iou, pair.prediction)):
-        if pair.prediction not in taken and pair.truth not in found:
-            taken.add(pair.prediction)
-            found[pair.truth] = pair
+    for row, column, overlap in sorted(near, key=lambda pair: (-pair[2], pair[0])):
+        if row not in taken and column not in found:
+            taken.add(row)
+            found[column] = row, column, overlap
     return list(found.values())
 
 

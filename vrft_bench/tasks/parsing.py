@@ -49,6 +49,7 @@ _ASKED_ELEMENT = (
 )
 _ASKED_LIST = re.compile(rf"\[({_ASKED_ELEMENT}(?:, {_ASKED_ELEMENT})*+)\]")
 """A list to the letter of the prompt, with no number that would have to be looked at twice."""
+_scan = json.JSONDecoder().raw_decode
 
 
 def parse_label(text: str, frame: Frame, *, truncated: bool = False) -> Prediction:
@@ -105,12 +106,13 @@ def _as_asked(answer: str, frame: Frame) -> Prediction | None:
     max_x, max_y = frame.limits()
     to_x, to_y = frame.width / max_x, frame.height / max_y
     detections = []
-    each = iter(json.loads(f"[{numbers}]"))
+    each = iter(_scan(f"[{numbers}]")[0])
     for x1, y1, x2, y2, confidence in zip(each, each, each, each, each, strict=True):
         if not (x1 < x2 <= max_x and y1 < y2 <= max_y):
             return None
-        detections.append(Detection((x1 * to_x, y1 * to_y, x2 * to_x, y2 * to_y), float(confidence)))
-    return Prediction(Status.OK, detections=tuple(detections), well_formed=True, boxes_read=len(detections))
+        # 0.0 +: a float where 1 was written, at less than float() costs
+        detections.append(Detection((x1 * to_x, y1 * to_y, x2 * to_x, y2 * to_y), 0.0 + confidence))
+    return Prediction(Status.OK, None, tuple(detections), True, len(detections))
 
 
 def parse_region(text: str, frame: Frame, *, truncated: bool = False) -> Prediction:

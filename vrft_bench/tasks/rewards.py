@@ -14,7 +14,7 @@ from itertools import accumulate
 from vrft_bench.tasks.base import UNPARSABLE, BoxTarget, ClassTarget, Detection, MaskTarget, Prediction, Reward
 from vrft_bench.tasks.boxes import covered, iou
 from vrft_bench.tasks.coordinates import Box
-from vrft_bench.tasks.matching import match_boxes
+from vrft_bench.tasks.matching import are_one_to_one, match_boxes, overlapping_pairs
 
 MATCH_IOU = 0.5
 """A predicted box stands for a true one from this IoU on (PASCAL VOC's and COCO AP50's threshold)."""
@@ -123,18 +123,24 @@ def _compared(detections: tuple[Detection, ...], target: BoxTarget) -> Compared:
 
 def _compare(detections: tuple[Detection, ...], target: BoxTarget) -> Compared:
     truths = target.findable
-    ordered = sorted(detections, key=_most_confident_first) if len(detections) > 1 else detections
-    matches = match_boxes([box for box, _ in ordered], truths, MATCH_IOU)
-    matched = {prediction for prediction, _, _ in matches}
-    unmatched = [item for index, item in enumerate(ordered) if index not in matched]
-    if unmatched and (target.crowd or not target.exhaustive):
-        excused = [_may_be_unannotated(item.box, target) for item in unmatched]
-        unmatched = [
+    pairs = overlapping_pairs([box for box, _ in detections], truths, MATCH_IOU)
+    if not are_one_to_one(pairs):
+        # boxes compete: the most confident first, so that equal ones do not depend on the order they were written in
+        detections = tuple(sorted(detections, key=_most_confident_first))
+        pairs = match_boxes([box for box, _ in detections], truths, MATCH_IOU)
+    extras = []
+    if len(pairs) < len(detections):
+        matched = {prediction for prediction, _, _ in pairs}
+        extras = [item for index, item in enumerate(detections) if index not in matched]
+        extras.sort(key=_most_confident_first)
+    if extras and (target.crowd or not target.exhaustive):
+        excused = [_may_be_unannotated(item.box, target) for item in extras]
+        extras = [
             item
-            for item, free, before in zip(unmatched, excused, accumulate(excused, initial=0), strict=False)
+            for item, free, before in zip(extras, excused, accumulate(excused, initial=0), strict=False)
             if not (free and before < FREE_BOXES)
         ]
-    return tuple([(ordered[prediction], overlap) for prediction, _, overlap in matches]), tuple(unmatched), len(truths)
+    return tuple([(detections[prediction], overlap) for prediction, _, overlap in pairs]), tuple(extras), len(truths)
 
 
 def _may_be_unannotated(box: Box, target: BoxTarget) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from math import isfinite
 from typing import Any, ClassVar
 
@@ -37,13 +37,15 @@ class BoxTarget:
     crowd_areas: tuple[float, ...] = ()
     exhaustive: bool = True
     verified: bool = True
+    findable: tuple[Box, ...] = field(init=False, repr=False, compare=False)
+    """The boxes that have an area. COCO holds a few without, which no prediction can ever overlap: they count as missed
+    in AP, as COCO has it, and for nothing in rewards."""
     kind: ClassVar[str] = "box"
 
-    @property
-    def findable(self) -> tuple[Box, ...]:
-        """The boxes that have an area. COCO holds a few without, which no prediction can ever overlap: they count as
-        missed in AP, as COCO has it, and for nothing in rewards."""
-        return tuple(box for box in self.boxes if box[2] > box[0] and box[3] > box[1])
+    def __post_init__(self) -> None:
+        """Derives ``findable`` once, since every completion of a group asks for it."""
+        findable = tuple([box for box in self.boxes if box[2] > box[0] and box[3] > box[1]])
+        object.__setattr__(self, "findable", findable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,9 @@ Target = ClassTarget | BoxTarget | MaskTarget
 def target_to_json(target: Target) -> dict[str, Any]:
     """A JSON-ready dict with a ``kind`` key; fields at their default are left out."""
     value: dict[str, Any] = {"kind": target.kind}
-    for name in target.__slots__:
-        item = getattr(target, name)
-        if item not in ((), True):
-            value[name] = item
+    for item in fields(target):
+        if item.init and (given := getattr(target, item.name)) not in ((), True):
+            value[item.name] = given
     return value
 
 

@@ -120,7 +120,7 @@ def outcome_of(target: BoxTarget, detections: Sequence[Detection], rules: Rules)
     if _contested(overlaps, len(target.boxes)):
         pairs = match_boxes([item.box for item in detections], target.boxes, _LOWEST)
         hits = len(pairs)
-        swallowed = _on_crowd(overlaps, len(target.boxes), {pair.prediction for pair in pairs}) if target.crowd else 0
+        swallowed = _on_crowd(overlaps, len(target.boxes), {hit for hit, _, _ in pairs}) if target.crowd else 0
         true, matched = _claim([overlaps[index] for index in order], ranges, len(target.boxes))
     else:
         hits = sum(1 for near in overlaps if near and near[0][1] < len(target.boxes))

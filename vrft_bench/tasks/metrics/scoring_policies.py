@@ -48,8 +48,8 @@ def agreement(answers: Answers) -> list[list[Detection]]:
         votes = [1] * len(boxes)
         for other_number, other in enumerate(answers):
             if other_number != number:
-                for pair in match_boxes([item.box for item in other], boxes, AGREEMENT_IOU):
-                    votes[pair.truth] += 1
+                for _, held, _ in match_boxes([item.box for item in other], boxes, AGREEMENT_IOU):
+                    votes[held] += 1
         scored.append([Detection(box, count / len(answers)) for box, count in zip(boxes, votes, strict=True)])
     return scored
 
