@@ -131,6 +131,8 @@ def test_what_is_no_ground_truth_is_refused(truth: object) -> None:
         {"target": {"kind": "box", "boxes": [[1, 2, 3, 4]], "exhaustive": "false"}},
         {"target": {"kind": "box", "boxes": [[1, 2, 3, 4]], "verified": None}},
         {"image_size": [0, 84]},
+        {"image_size": [10**400, 84]},
+        {"processed_size": [84, 10**400]},
         {"profile": {"name": "x", "convention": "abs_resized", "factor": 0}},
         {"profile": {"name": "x", "convention": "norm_1000", "think_tags": [3, "x"]}},
         {"profile": {"name": "x", "convention": "thousandths"}},

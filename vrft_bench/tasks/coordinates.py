@@ -16,6 +16,8 @@ Box = tuple[float, float, float, float]
 """A box as (x1, y1, x2, y2) in pixels of the original image, x right and y down, x2 and y2 exclusive edges."""
 
 Convention = Literal["norm_1000", "abs_resized", "norm_1", "abs_original"]
+MAX_SIDE = 2**31 - 1
+"""More pixels than this no image format has on a side."""
 MAX_ASPECT_RATIO = 200
 """Qwen's processors refuse an image whose long side exceeds this multiple of its short side."""
 
@@ -169,8 +171,8 @@ class Frame:
 
 def _positive_pair(values: Any) -> tuple[int, int]:
     width, height = map(int, values)
-    if width < 1 or height < 1:
-        raise ValueError(f"a size of {width}x{height} pixels")
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise ValueError(f"sizes lie between 1 and {MAX_SIDE} pixels")
     return width, height
 
 
