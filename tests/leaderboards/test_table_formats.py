@@ -7,6 +7,8 @@ import io
 import json
 import os
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,27 @@ def test_latex_escapes_every_special_character(hostile: Tables) -> None:
     assert not re.search(r"[$#%^~<>|]", own)
     assert {line.count("&") - line.count(r"\&") for line in body.splitlines() if "&" in line} == {len(HOSTILE) + 2}
     assert not [line for line in body.splitlines() if line.startswith(("*", "["))]
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="LaTeX is not installed (Debian: texlive-latex-base)")
+def test_latex_compiles_and_its_labels_can_be_referred_to(papers: Tables, tmp_path: Path) -> None:
+    text = to_latex(papers, intervals=True)
+    labels = re.findall(r"\\label\{(.*)\}", text)
+    assert len(labels) == len(set(labels)) == len(papers.tables)
+    body = "\n".join([text, *(rf"\ref{{{name}}}" for name in labels)])
+    document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{body}\end{{document}}"
+    (tmp_path / "paper.tex").write_text(document, encoding="utf-8")
+    for _ in range(2):  # the second time, LaTeX knows the labels
+        found = subprocess.run(
+            ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+        assert found.returncode == 0, found.stdout[-2000:]
+    assert "undefined" not in found.stdout
+    assert "multiply defined" not in found.stdout
 
 
 def test_html_escapes_every_name(hostile: Tables) -> None:

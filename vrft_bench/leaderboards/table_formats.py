@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,7 @@ def to_latex(tables: Tables, *, intervals: bool = False) -> str:
         view = View(table, intervals)
         names = view.names
         lines = [r"\begin{table}", r"\centering", rf"\caption{{{latex_text(table.title)}}}"]
+        lines.append(rf"\label{{tab:{_slug(table.title)}}}")
         lines.append(rf"\begin{{tabular}}{{{'l' * names}{'r' * (len(view.headings) - names)}}}")
         lines += [r"\toprule", " & ".join(map(latex_text, view.headings)) + r" \\"]
         before = None
@@ -74,6 +76,11 @@ def to_latex(tables: Tables, *, intervals: bool = False) -> str:
         lines.append(r"\end{table}")
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
+
+
+def _slug(title: str) -> str:
+    """A name to refer to: the letters and digits of ``title``, which LaTeX reads as they are."""
+    return "-".join(re.findall(r"[a-z0-9]+", title.lower()))
 
 
 def to_json(tables: Tables) -> str:
