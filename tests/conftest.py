@@ -1,15 +1,18 @@
-"""Fixtures that tests of every part share: real data where it is there, and the embedded sample data."""
+"""Fixtures that tests of every part share: the command line, real data where they are there, and the sample data."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
+
+from vrft_bench.harness.cli.app import main
 
 # A deadline per example would fail on a busy machine, not on a defect.
 settings.register_profile("project", deadline=None)
@@ -47,3 +50,25 @@ def sample_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VRFT_BENCH_CACHE", str(root))
         yield root
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run the command in the test's own folder; returns exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VRFT_BENCH_DATA", raising=False)
+
+    def call(*argv: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["vrft-bench", *argv])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return Outcome(int(stop.value.code or 0), captured.out, captured.err)
+
+    return call

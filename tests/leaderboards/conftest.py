@@ -1,28 +1,21 @@
-"""Run folders as a run leaves them, made in milliseconds: for tests of what is shown, not of what is measured."""
+"""Run folders as a run leaves them, made in milliseconds, for tests of what is shown; and a browser to see it in."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from vrft_bench.harness.cli.app import main
 from vrft_bench.harness.identity import fingerprint
 from vrft_bench.harness.provenance import Training
 from vrft_bench.tasks.profiles import QWEN2_VL
 
 MakeRun = Callable[..., Path]
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 def sha(text: str) -> str:
@@ -140,17 +133,20 @@ def trained() -> Callable[..., Training]:
     return make
 
 
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Run the command in the test's folder; returns exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("VRFT_BENCH_DATA", raising=False)
-
-    def call(*argv: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["vrft-bench", *argv])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return Outcome(int(stop.value.code or 0), captured.out, captured.err)
-
-    return call
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    """Headless Chromium, driven by Selenium, that tells what its console says and what it asks the network for."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next((path for name in names if (path := shutil.which(name))), None)
+    chromedriver = shutil.which("chromedriver")
+    if chromium is None or chromedriver is None:
+        pytest.skip("needs Chromium and chromedriver (apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    yield started
+    started.quit()

@@ -59,7 +59,8 @@ def test_output_goes_to_a_file_and_a_failure_to_write_is_told(cli: Any, make_run
     [
         (("nowhere",), 3, "nowhere does not exist"),
         (("--task", "coco_fewshots"), 2, "unknown task 'coco_fewshots'"),
-        (("--allow", "protocoll"), 2, "there is no such condition"),
+        (("--allow", "dat"), 2, "there is no such condition"),
+        (("--allow", "protocol"), 2, "each protocol has a table of its own"),
         (("--baseline", "other"), 2, "no run of that name"),
         (("--label", "x"), 2, "WHICH=NAME,METHOD,SHOTS"),
         (("--sort", "x"), 2, "there is no such column"),

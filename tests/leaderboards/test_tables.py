@@ -53,7 +53,7 @@ def test_a_run_by_the_papers_rules_stands_beside_the_papers_figures(make_run: Ma
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"protocol": "strict"}, "protocol: strict here, paper there (--allow protocol puts them beside)"),
+        ({"protocol": "strict"}, "protocol: strict here, paper there"),
         ({"ask": "all", "samples": 40_000}, "ask: all here, file: there; data: 40000 samples, "),
         ({"samples": 48}, "there (--allow data puts them beside)"),
         ({"sampling": {"temperature": 1.0}}, "sampling: temperature 1, top-p 1, at most 1024 tokens here"),
@@ -73,17 +73,30 @@ def test_published_rows_stand_apart_where_the_conditions_differ(
 
 
 def test_allow_puts_them_together_and_marks_what_differs(make_run: Make, tables: Any) -> None:
+    make_run("coco_fewshot", "hf/a/b", **ap(0.25), **AS_PAPER | {"split": "train"})
+    (table,) = tables(allowed=parse_allow(["split"])).tables
+    assert values(table, "mAP")["a/b, base | split: train"] == 25.0
+    assert {row.origin for row in table.rows} == {"own", "published"}
+    assert "allowed to differ: split" in table.conditions
+
+
+def test_whatever_is_allowed_each_protocol_has_a_table_of_its_own(make_run: Make, tables: Any) -> None:
+    make_run("coco_fewshot", "hf/a/b", **ap(0.25), **AS_PAPER)
     make_run("coco_fewshot", "hf/a/b", **ap(0.25), **AS_PAPER | {"protocol": "strict"})
-    (table,) = tables(allowed=parse_allow(["protocol"])).tables
-    assert values(table, "mAP")["a/b, base | protocol: strict"] == 25.0
-    assert "protocol" not in table.title
-    assert "allowed to differ: protocol" in table.conditions
+    found = tables(allowed=parse_allow(["version,data,split,ask,prompt,sampling,plugins"])).tables
+    own = [[row.label.model for row in table.rows if row.origin == "own"] for table in found]
+    assert own == [["a/b"], ["a/b"]]
+    assert [("protocol paper" in table.title, "protocol strict" in table.title) for table in found] in (
+        [(True, False), (False, True)],
+        [(False, True), (True, False)],
+    )
+    assert not any("--allow" in note for table in found for note in table.notes)
 
 
 def test_sample_data_and_published_rows_are_kept_apart_whatever_is_allowed(make_run: Make, tables: Any) -> None:
     make_run("coco_fewshot", "hf/a/b", **ap(0.25), **AS_PAPER | {"kind": "sample"})
     make_run("coco_fewshot", "hf/a/b", **ap(0.25), **AS_PAPER)
-    everything = parse_allow(["version,data,protocol,split,ask,prompt,sampling,plugins"])
+    everything = parse_allow(["version,data,split,ask,prompt,sampling,plugins"])
     real, sample = tables(allowed=everything).tables
     assert "SAMPLE DATA" in sample.title
     assert {row.origin for row in sample.rows} == {"own"}
@@ -93,14 +106,13 @@ def test_sample_data_and_published_rows_are_kept_apart_whatever_is_allowed(make_
 
 @pytest.mark.parametrize(
     "changes",
-    [{"protocol": "paper"}, {"version": "2"}, {"data": "other"}, {"ask": "present"}, {"sampling": {"n": 4}}],
+    [{"version": "2"}, {"data": "other"}, {"ask": "present"}, {"sampling": {"n": 4}}],
 )
 def test_runs_that_may_not_be_compared_are_in_two_tables(make_run: Make, tables: Any, changes: dict[str, Any]) -> None:
     make_run("coco_fewshot", "hf/a/b", **ap(0.25))
     make_run("coco_fewshot", "hf/a/c", **ap(0.5), **changes)
     assert [len(table.rows) for table in tables().tables] == [1, 1]
-    allowed = parse_allow([*changes, "prompt"] if "protocol" in changes else changes)
-    assert len(tables(allowed=allowed, published=False).tables) == 1
+    assert len(tables(allowed=parse_allow(changes), published=False).tables) == 1
 
 
 def test_a_table_beside_another_says_what_sets_it_apart(make_run: Make, tables: Any) -> None:

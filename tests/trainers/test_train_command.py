@@ -35,14 +35,18 @@ def test_the_last_line_is_the_result_and_all_else_is_said_on_stderr(cli: Any) ->
 
 
 def test_a_dry_run_tells_every_choice_and_trains_nothing(cli: Any) -> None:
-    outcome = cli("train", *FEW, "--recipe", "visual_rft", "--beta", "0.1", "-E", "num_iterations=2", "--dry-run")
-    assert outcome.code == 0
+    chosen = ("--recipe", "visual_rft", "--batch-size", "8", "--beta", "0.1", "-E", "num_iterations=2")
+    outcome = cli("train", *FEW, *chosen, "--dry-run")
+    assert outcome.code == 0, outcome.err
     told = dict(line.split(maxsplit=1) for line in outcome.out.splitlines())
     assert (told["beta"], told["group_size"], told["steps"]) == ("0.1", "8", "1")
     assert told["engine_args"] == "{'num_iterations': 2}"
-    asked = json.loads(cli("train", *FEW, "--dry-run", "--json").out)
+    assert (told["questions"], told["begins"]) == ("4", "with step 1")
+    asked = json.loads(cli("train", *FEW, "--group-size", "4", "--dry-run", "--json").out)
+    assert asked.pop("found") == {"questions": 4, "images": 4, "coordinates": "qwen2-vl", "begins": "with step 1"}
     assert asked == {
-        "task": "coco_fewshot", "ask": "present", "limit": 4, "steps": 1, "batch_size": 4, "output_dir": "out",
+        "task": "coco_fewshot", "ask": "present", "limit": 4, "steps": 1, "batch_size": 4, "group_size": 4,
+        "output_dir": "out",
     }  # fmt: skip
     assert not Path("out").exists()
 
@@ -55,6 +59,8 @@ def test_a_dry_run_tells_every_choice_and_trains_nothing(cli: Any) -> None:
         (("train", *FEW, "--trainer", "grop"), "unknown trainer 'grop'; did you mean 'grpo'"),
         (("train", *FEW, "--trainer", "sft", "--group-size", "8"), "trainer 'sft' has no option 'group_size'"),
         (("train", *FEW, "--dry-run", "--trainer", "sft", "--beta", "1"), "trainer 'sft' has no option 'beta'"),
+        (("train", *FEW, "--dry-run", "--group-size", "8"), "cannot be cut into groups of 8"),
+        (("train", *FEW, "--dry-run", "--trainer", "sft", "-E", "packin=1"), "SFTConfig has no argument 'packin'"),
         (("train", *FEW, "--group-size", "4", "-E", "num_iteration=2"), "GRPOConfig has no argument 'num_iteration'"),
         (("train", *FEW, "--", "--num_machines", "2"), "'--num_machines 2' is for `accelerate launch`"),
         (("train", *FEW, "--num-processes", "2", "grpo"), "'grpo' is not an option of train"),
@@ -67,6 +73,22 @@ def test_a_mistake_is_one_message_with_a_way_out(argv: tuple[str, ...], message:
     assert message in outcome.err
     assert "fix: " in outcome.err
     assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "code", "message"),
+    [
+        ("--data", "nowhere", 3, "there is no data folder nowhere"),
+        ("--model", "./no-checkpoint", 4, "no such checkpoint folder"),
+    ],
+)
+def test_a_dry_run_finds_that_data_or_model_are_absent(
+    option: str, given: str, code: int, message: str, cli: Any
+) -> None:
+    outcome = cli("train", *FEW, "--group-size", "4", option, given, "--dry-run")
+    assert outcome.code == code
+    assert message in outcome.err
+    assert not Path("out").exists()
 
 
 def test_without_the_extra_it_says_what_to_install(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:

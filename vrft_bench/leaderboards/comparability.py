@@ -1,8 +1,9 @@
 """What two runs must share for their figures to stand in one column, and what is said where they do not.
 
-Every condition has a name, by which ``--allow`` overrides it:
+Every condition has a name, by which ``--allow`` overrides it, but for the first:
 
-* ``version`` of the task; ``protocol``; ``split``; the rule by which categories are asked (``ask``);
+* ``protocol``: the two measure different things, and never share a column;
+* ``version`` of the task; ``split``; the rule by which categories are asked (``ask``);
 * ``data``: which samples, with which images and truth. A run that ``--limit`` cut down has other data;
 * ``prompt``: the questions, apart from the coordinates that a model speaks;
 * ``sampling``: temperature, top-p, longest answer, completions per sample. A seed is no difference;
@@ -22,7 +23,8 @@ from vrft_bench.errors import UserError, did_you_mean
 from vrft_bench.harness.store import Manifest
 from vrft_bench.registry import TASKS
 
-NAMES = ("version", "data", "protocol", "split", "ask", "prompt", "sampling", "plugins")
+ALLOWABLE = ("version", "data", "split", "ask", "prompt", "sampling", "plugins")
+NAMES = ("protocol", *ALLOWABLE)
 _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
@@ -89,15 +91,29 @@ def may_stand_together(one: Conditions, other: Conditions, allowed: frozenset[st
     return allowed.issuperset(differing(one, other))
 
 
+def offer(names: Iterable[str], effect: str) -> str:
+    """`` (--allow ask,data EFFECT)`` for differences that may be allowed; nothing where one of ``names`` may not."""
+    wanted = list(dict.fromkeys(names))
+    return f" (--allow {','.join(wanted)} {effect})" if wanted and {*wanted} <= {*ALLOWABLE} else ""
+
+
 def parse_allow(given: Iterable[str]) -> frozenset[str]:
-    """The names in ``--allow``, which takes commas and repeats. Raises :class:`UserError` for one that is none."""
+    """The names in ``--allow``, which takes commas and repeats.
+
+    Raises :class:`UserError` for one that is none, and for ``protocol``.
+    """
     names = [name.strip() for text in given for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in NAMES:
+        if name == "protocol":
+            raise UserError(
+                "--allow protocol: strict and paper measure different things, and never share a column",
+                fix="leave it out: each protocol has a table of its own",
+            )
+        if name not in ALLOWABLE:
             why = "; sample data never stand beside real data" if "sample" in name and name != "sampling" else ""
             raise UserError(
-                f"--allow {name}: there is no such condition{did_you_mean(name, NAMES)}{why}",
-                fix=f"choose from: {', '.join(NAMES)}",
+                f"--allow {name}: there is no such condition{did_you_mean(name, ALLOWABLE)}{why}",
+                fix=f"choose from: {', '.join(ALLOWABLE)}",
             )
     return frozenset(names)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vrft_bench.leaderboards.compare_shared import Answer, ComparedRun
-from vrft_bench.tasks.base import NO_PREDICTION, BoxTarget, ClassTarget, MaskTarget, Metric, Prediction, Sample, Target
+from vrft_bench.tasks.base import UNASKED, BoxTarget, ClassTarget, MaskTarget, Metric, Prediction, Sample, Target
 from vrft_bench.tasks.boxes import area
 from vrft_bench.tasks.metrics.accuracy import AccuracyMetric
 from vrft_bench.tasks.metrics.detection import DetectionMetric
@@ -87,7 +87,7 @@ class _Detection(PairedMetric):
         self._metric.update(answer.sample, answer.prediction, answer.n + run * self._first)
 
     def miss(self, run: int, sample: Sample, n: int) -> None:
-        self._metric.update(sample, NO_PREDICTION, n + run * self._first)
+        self._metric.update(sample, UNASKED, n + run * self._first)
 
     def differences(self, how: Resampling) -> MetricDifferences:
         figures = PairedDetection(self._metric.counted(), self._first)
@@ -141,7 +141,7 @@ class _Anything(PairedMetric):
         self._given[run].append((answer.image, answer.sample, answer.prediction, answer.n))
 
     def miss(self, run: int, sample: Sample, n: int) -> None:
-        self._given[run].append((sample.fields.get("image_id", sample.id), sample, NO_PREDICTION, n))
+        self._given[run].append((sample.fields.get("image_id", sample.id), sample, UNASKED, n))
 
     def differences(self, how: Resampling) -> MetricDifferences:
         del how  # nothing here is drawn, and the level is the jackknife's own, 95 %

@@ -12,6 +12,7 @@ from vrft_bench.leaderboards.comparability import (
     difference_lines,
     differing,
     may_stand_together,
+    offer,
 )
 from vrft_bench.leaderboards.labels import BASE, Label, label_of
 from vrft_bench.leaderboards.layouts import (
@@ -139,8 +140,7 @@ def _apart(slots: Mapping[Slot, list[Entry]], first: Mapping[Slot, list[Entry]])
         for other in first.get(slot, ())[:1]:
             lines.update(dict.fromkeys(difference_lines(entries[0].conditions, other.conditions)))
             names.update(dict.fromkeys(differing(entries[0].conditions, other.conditions)))
-    allow = f"--allow {','.join(names)}"
-    return [f"not in one table with the runs above: {'; '.join(lines)} ({allow} joins them)"] if lines else []
+    return [f"not in one table with the runs above: {'; '.join(lines)}{offer(names, 'joins them')}"] if lines else []
 
 
 def _by_number(layout: Layout, entries: Sequence[Entry], allowed: frozenset[str]) -> list[dict[Slot, list[Entry]]]:
@@ -199,7 +199,7 @@ def _table(
         tuple(notes),
         published[0].source if published else "",
         options.baseline if baselines else "",
-        _flags(slots, kind, options.allowed),
+        _flags(slots, kind),
     )
 
 
@@ -274,13 +274,13 @@ def _objections(layout: Layout, slots: Mapping[Slot, list[Entry]], allowed: froz
                 names.update(dict.fromkeys(differing(entry.conditions, printed)))
     if not lines:
         return []
-    return [f"{'; '.join(lines)} (--allow {','.join(names)} puts them beside)"]
+    return [f"{'; '.join(lines)}{offer(names, 'puts them beside')}"]
 
 
-def _flags(slots: Mapping[Slot, list[Entry]], kind: str, allowed: frozenset[str]) -> tuple[str, ...]:
+def _flags(slots: Mapping[Slot, list[Entry]], kind: str) -> tuple[str, ...]:
     entries = [entry for own in slots.values() for entry in own]
     return (
-        *([f"protocol {entries[0].conditions.parts['protocol']}"] if "protocol" not in allowed else []),
+        f"protocol {entries[0].conditions.parts['protocol']}",
         *(["SAMPLE DATA"] if kind == "sample" else []),
         *(["PARTIAL"] if any(entry.run.partial for entry in entries) else []),
     )

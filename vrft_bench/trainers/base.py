@@ -77,6 +77,11 @@ class Hyperparameters(BaseModel):
     max_pixels: int | None = Field(default=None, ge=1, description="Largest area an image is resized to, in pixels.")
     min_pixels: int | None = Field(default=None, ge=1, description="Smallest area that an image is resized to.")
 
+    @property
+    def lora_scale(self) -> int:
+        """LoRA's alpha, chosen or not; 0 without adapters."""
+        return self.lora_alpha or 2 * (self.lora_rank or 0)
+
     def given(self) -> dict[str, Any]:
         """The choices that are not left to the engine."""
         return {name: value for name, value in self.model_dump().items() if value is not None}
@@ -162,10 +167,13 @@ class Trainer(Protocol):
 
 @runtime_checkable
 class CanCheck(Protocol):
-    """A trainer that can say beforehand what would end a training at once: what `--num-processes` asks it first."""
+    """A trainer that can say beforehand what would end a training at once, for `--dry-run` and `--num-processes`."""
 
-    def check(self, task: Task, model: str, config: TrainConfig, *, processes: int) -> None:
-        """Raise :class:`UserError` for it, having written nothing. ``processes`` will train together."""
+    def check(self, task: Task, model: str, config: TrainConfig, *, processes: int) -> Mapping[str, Any]:
+        """What it would train on and where it would begin, by name; ``processes`` will train together.
+
+        Raises :class:`UserError` for what would end it, having written nothing.
+        """
 
 
 def make_train_config(values: Mapping[str, Any], *, source: str = "the command line") -> TrainConfig:

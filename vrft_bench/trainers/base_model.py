@@ -172,7 +172,7 @@ def lora_config(model: Any, config: TrainConfig) -> Any:
             names = [name for name in names if not _in_vision(name)]
     return LoraConfig(
         r=config.lora_rank,
-        lora_alpha=config.lora_alpha or 2 * config.lora_rank,
+        lora_alpha=config.lora_scale,
         target_modules=names,
     )
 

@@ -9,6 +9,7 @@ On several processes, ``accelerate launch -m vrft_bench.trainers.grpo --config c
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -48,9 +49,9 @@ class GRPO:
         """See :class:`~vrft_bench.trainers.base.Trainer`."""
         return train_on_trl(task, model, config, _arguments, _engine)
 
-    def check(self, task: Task, model: str, config: TrainConfig, *, processes: int) -> None:
+    def check(self, task: Task, model: str, config: TrainConfig, *, processes: int) -> Mapping[str, Any]:
         """See :class:`~vrft_bench.trainers.base.CanCheck`."""
-        check_on_trl(task, model, config, processes=processes)
+        return check_on_trl(task, model, config, _arguments, processes=processes)
 
 
 def _engine(task: Task, base: Base, shared: dict[str, Any]) -> Any:

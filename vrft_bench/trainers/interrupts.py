@@ -10,11 +10,22 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
 from vrft_bench.trainers.processes import any_says, is_first, process_count
+
+
+@contextlib.contextmanager
+def handling(signals: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """``handler`` takes these signals meanwhile. Only in the main thread."""
+    before = {number: signal.signal(number, handler) for number in signals}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 class Interrupts:
@@ -30,12 +41,8 @@ class Interrupts:
             yield
             return
         signals = (signal.SIGINT, signal.SIGTERM) if process_count() == 1 else (signal.SIGINT,)
-        before = {number: signal.signal(number, self._note) for number in signals}
-        try:
+        with handling(signals, self._note):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
         alone = process_count() == 1

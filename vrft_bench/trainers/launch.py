@@ -12,6 +12,7 @@ from vrft_bench.registry import include
 from vrft_bench.tasks.base import Task
 from vrft_bench.trainers import load_trainer
 from vrft_bench.trainers.base import (
+    CanCheck,
     TrainConfig,
     Trainer,
     by_field,
@@ -25,6 +26,17 @@ def start(config: TrainConfig) -> Path:
     """Train as ``config`` says; the folder of the final checkpoint."""
     trainer, task = choose(config)
     return trainer.train(task, config.model, config)
+
+
+def examine(config: TrainConfig, *, processes: int) -> dict[str, Any]:
+    """What the training would be about, by name: nothing where its trainer cannot say it. Nothing is written.
+
+    Raises :class:`UserError` for what would end it at once.
+    """
+    trainer, task = choose(config)
+    if not isinstance(trainer, CanCheck):
+        return {}
+    return dict(trainer.check(task, config.model, config, processes=processes))
 
 
 def choose(config: TrainConfig) -> tuple[Trainer, Task]:

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import FrameType
@@ -22,9 +22,10 @@ from types import FrameType
 import yaml
 
 from vrft_bench.errors import BackendError, UserError, did_you_mean
-from vrft_bench.trainers.base import CanCheck, TrainConfig
+from vrft_bench.trainers.base import TrainConfig
 from vrft_bench.trainers.folder import CONFIG, FINAL
-from vrft_bench.trainers.launch import choose
+from vrft_bench.trainers.interrupts import handling
+from vrft_bench.trainers.launch import examine
 from vrft_bench.trainers.outcome import VARIABLE, raise_outcome
 from vrft_bench.trainers.progress import say
 
@@ -43,11 +44,9 @@ def launch(
     ``accelerate`` is one of the configs that ship or a file of the user's own, and ``flags`` are further ones of
     ``accelerate launch``: for several machines, say. Raises the error that ended the processes, with its exit code.
     """
-    trainer, task = choose(config)
     settings = accelerate_config(accelerate or "ddp")
     count = _processes(num_processes, accelerate, flags)
-    if isinstance(trainer, CanCheck):
-        trainer.check(task, config.model, config, processes=count)
+    examine(config, processes=count)
     folder = config.output_dir.expanduser().absolute()
     file = write_config(config, folder)
     module = f"vrft_bench.trainers.{config.trainer if config.trainer in _IN_PLACE else 'launch'}"
@@ -125,19 +124,13 @@ def _gpus() -> int:
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> int:
     """Run to the end, with our own streams; on Ctrl-C and SIGTERM it is asked to end, and waited for all the same."""
-    with subprocess.Popen(command, env=environment, start_new_session=True) as process, _passed_on(process):
-        return process.wait()
 
-
-@contextlib.contextmanager
-def _passed_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
     def ask_to_end(_: int, __: FrameType | None) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)  # SIGTERM would end the processes without a checkpoint
 
-    before = {number: signal.signal(number, ask_to_end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with (
+        subprocess.Popen(command, env=environment, start_new_session=True) as process,
+        handling((signal.SIGINT, signal.SIGTERM), ask_to_end),
+    ):
+        return process.wait()

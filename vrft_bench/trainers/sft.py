@@ -7,6 +7,7 @@ On several processes, ``accelerate launch -m vrft_bench.trainers.sft --config ck
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,9 +28,9 @@ class SFT:
         """See :class:`~vrft_bench.trainers.base.Trainer`."""
         return train_on_trl(task, model, config, _arguments, _engine, gold=True)
 
-    def check(self, task: Task, model: str, config: TrainConfig, *, processes: int) -> None:
+    def check(self, task: Task, model: str, config: TrainConfig, *, processes: int) -> Mapping[str, Any]:
         """See :class:`~vrft_bench.trainers.base.CanCheck`."""
-        check_on_trl(task, model, config, processes=processes)
+        return check_on_trl(task, model, config, _arguments, processes=processes)
 
 
 def _arguments(_: Task, base: Base, config: TrainConfig) -> Any:

@@ -35,7 +35,15 @@ from vrft_bench.trainers.base_model import (
 from vrft_bench.trainers.callbacks import training_callbacks
 from vrft_bench.trainers.data import TrainingRows, check_grids, training_dataset, training_rows
 from vrft_bench.trainers.final_model import gather_final, is_last_step, write_final
-from vrft_bench.trainers.folder import FINAL, TrainingFolder, TrainingRecord, checkpoints, require_space, step_of
+from vrft_bench.trainers.folder import (
+    FINAL,
+    TrainingFolder,
+    TrainingRecord,
+    checkpoints,
+    is_whole,
+    require_space,
+    step_of,
+)
 from vrft_bench.trainers.identity import training_record
 from vrft_bench.trainers.interrupts import Interrupts
 from vrft_bench.trainers.processes import is_first, process_count, told_by_first
@@ -91,15 +99,33 @@ def train_on_trl(
         return output_dir / FINAL
 
 
-def check_on_trl(task: Task, model: str, config: TrainConfig, *, processes: int) -> None:
-    """Raise :class:`UserError` for what would end the training at once, as far as it shows without an engine."""
+def check_on_trl(
+    task: Task, model: str, config: TrainConfig, arguments: MakeArguments, *, processes: int
+) -> dict[str, Any]:
+    """What would be trained on and where it would begin.
+
+    Raises :class:`UserError` for what would end the training at once, as far as it shows before weights are loaded. The
+    engine's arguments are made only for a single process: they depend on how many there are.
+    """
     base, plan = _planned(task, model, config)
-    training_rows(plan, config.manifest)
+    rows = training_rows(plan, config.manifest)
+    if processes == process_count():
+        made = arguments(plan.task, base, config)
+        require_whole_states(config, made)
+        _require_enough(rows, made)
     folder = config.output_dir.expanduser().absolute()
-    made = not folder.exists()
-    TrainingFolder(folder, training_record(plan, base, config, processes=processes)).close()
-    if made:
+    is_new = not folder.exists()
+    with TrainingFolder(folder, training_record(plan, base, config, processes=processes)) as held:
+        saved = [step_of(found) for found in checkpoints(folder) if is_whole(found, held.record.fingerprint)]
+        is_done = held.final.exists()
+    if is_new:
         shutil.rmtree(folder)
+    return {
+        "questions": len(rows),
+        "images": len(set(rows.images)),
+        "coordinates": base.profile.name,
+        "begins": "not: it is finished" if is_done else f"after step {saved[-1]}" if saved else "with step 1",
+    }
 
 
 def _planned(task: Task, model: str, config: TrainConfig) -> tuple[Base, RunPlan]:

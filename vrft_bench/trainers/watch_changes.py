@@ -18,7 +18,7 @@ from vrft_bench.harness.plan import RunPlan
 from vrft_bench.harness.records import RecordIndex
 from vrft_bench.harness.scoring import Scorer
 from vrft_bench.harness.store import SAMPLES
-from vrft_bench.tasks.base import NO_PREDICTION, Figure, Prediction, Sample
+from vrft_bench.tasks.base import NO_PREDICTION, UNASKED, Figure, Prediction, Sample
 from vrft_bench.tasks.metrics.paired import JACKKNIFE_GROUPS, jackknife_intervals
 from vrft_bench.tasks.metrics.statistics import student_quantile
 
@@ -77,7 +77,7 @@ class _Answers:
                 cluster = sample.fields.get("image_id", sample.id)
                 self._given.append((cluster, sample, prediction))
                 self.totals.setdefault(cluster, []).append(score.total)
-        self._given += [(item.fields.get("image_id", item.id), item, NO_PREDICTION) for item in plan.unasked()]
+        self._given += [(item.fields.get("image_id", item.id), item, UNASKED) for item in plan.unasked()]
 
     def headline(self, without: frozenset[str]) -> float | None:
         """The figure over all images but those in ``without``."""

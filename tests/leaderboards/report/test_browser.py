@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,11 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
+from vrft_bench.harness.segmentation import content_hash
 from vrft_bench.leaderboards.report import build, build_report
 from vrft_bench.leaderboards.report.joined import join_run
 from vrft_bench.leaderboards.runs import RunRow, open_run
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None,
-    reason="needs Chromium and chromedriver (apt-get install chromium chromium-driver)",
-)
 MakeRun = Callable[..., RunRow]
 SCREENSHOTS = os.environ.get("VRFT_BENCH_SCREENSHOTS")
 """A folder: pictures of the pages that the tests look at are left there."""
@@ -39,13 +31,8 @@ SCREENSHOTS = os.environ.get("VRFT_BENCH_SCREENSHOTS")
 class Browser:
     """One Chromium with the few things that these tests do with it."""
 
-    def __init__(self) -> None:
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM or ""
-        for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
 
     def open(self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False, place: str = "") -> None:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
@@ -73,9 +60,10 @@ class Browser:
         self.driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(() => arguments[0]()))")
 
     def press(self, *keys: str) -> None:
+        from selenium.webdriver import ActionChains
+
         for key in keys:
-            actions = webdriver.ActionChains(self.driver)
-            actions.send_keys(key).perform()
+            ActionChains(self.driver).send_keys(key).perform()
         self.settle()
 
     def choose(self, name: str, value: str) -> None:
@@ -108,10 +96,8 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    started = Browser()
-    yield started
-    started.driver.quit()
+def browser(driver: Any) -> Browser:
+    return Browser(driver)
 
 
 @pytest.fixture(scope="module")
@@ -228,11 +214,10 @@ def test_a_predicted_mask_is_drawn_over_its_image(browser: Browser, make_run: Ma
     run = join_run(row)
     key = next(iter(run.records))
     image = run.samples[key[0]].image
-    assert image.path is not None
     mask = np.zeros((image.height, image.width), dtype=np.uint8, order="F")
     mask[10:20, 5:9] = 1
     counts = rle.encode(mask)["counts"].decode()
-    line = {"image": image.path.name, "box": run.records[key]["prediction"]["boxes"][0], "mask": counts}
+    line = {"image": content_hash(image), "box": run.records[key]["prediction"]["boxes"][0], "mask": counts}
     (folder / "masks-sam-00000000.jsonl").write_text(json.dumps(line) + "\n")
     browser.open(build_report([row], tmp_path / "report.html"), place="#gallery")
     pixels = browser.run(

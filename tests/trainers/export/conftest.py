@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from vrft_bench.harness.config import make_config
+from vrft_bench.registry import TASKS, include
 from vrft_bench.trainers.export.folder import find_engine, write_export
 from vrft_bench.trainers.recipes import read_recipe
 
@@ -53,6 +54,22 @@ def export(tmp_path: Path, sample_cache: Path) -> ExportMaker:
         return _write(tmp_path / name, engine, stage, task, **changes)
 
     return make
+
+
+@pytest.fixture
+def included_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A plugin file, included, whose task is called ``included_shapes``; it is forgotten after the test."""
+    TASKS.names()
+    monkeypatch.setattr(TASKS, "_entries", dict(TASKS._entries))
+    plugin = tmp_path / "my_tasks.py"
+    plugin.write_text(
+        "from dataclasses import replace\n"
+        "from vrft_bench.registry import TASKS\n"
+        "from vrft_bench.tasks import get_task\n"
+        "TASKS.register('included_shapes', lambda: replace(get_task('coco_fewshot'), name='included_shapes'))\n"
+    )
+    include(plugin)
+    return plugin
 
 
 class _ORM:

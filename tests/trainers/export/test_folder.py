@@ -16,7 +16,7 @@ from PIL import Image
 from vrft_bench.errors import DataError, UserError
 from vrft_bench.harness.config import make_config
 from vrft_bench.harness.plan import choose_task, make_plan
-from vrft_bench.registry import PROFILES
+from vrft_bench.registry import PROFILES, TASKS
 from vrft_bench.tasks.coordinates import Frame
 from vrft_bench.trainers.data import training_rows
 from vrft_bench.trainers.export.check import check_export
@@ -247,22 +247,12 @@ def test_rewards_of_a_manifest_that_were_tampered_with_are_found(export: Any) ->
         check_export(folder)
 
 
-def test_plugin_files_of_an_export_run_only_if_they_are_named(export: Any, tmp_path: Path) -> None:
-    from vrft_bench.registry import TASKS, include
-
-    plugin = tmp_path / "my_tasks.py"
-    plugin.write_text(
-        "from dataclasses import replace\n"
-        "from vrft_bench.registry import TASKS\n"
-        "from vrft_bench.tasks import get_task\n"
-        "TASKS.register('checked_shapes', lambda: replace(get_task('coco_fewshot'), name='checked_shapes'))\n"
-    )
-    include(plugin)
-    folder = export("ms-swift", task="checked_shapes", include=[str(plugin)])
-    TASKS._entries.pop("checked_shapes")
+def test_plugin_files_of_an_export_run_only_if_they_are_named(export: Any, included_task: Path) -> None:
+    folder = export("ms-swift", task="included_shapes", include=[str(included_task)])
+    TASKS._entries.pop("included_shapes")
     with pytest.raises(UserError, match="which --check would run") as refused:
         check_export(folder)
-    assert "checked_shapes" not in TASKS
+    assert "included_shapes" not in TASKS
     given = str(refused.value.fix).rpartition("--include ")[2]
     assert check_export(folder, [given])["counts"]["rows"] == 10
 

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vrft_bench.errors import UserError
+from vrft_bench.registry import TASKS
 from vrft_bench.tasks import get_task
 from vrft_bench.tasks.base import Task
 from vrft_bench.trainers.export.engines import ENGINES
@@ -170,22 +171,11 @@ def test_chosen_rewards_and_weights_are_those_of_the_export(export: Any, load_re
     assert exported_task(folder).weights == {"format": 0.5, "iou": 2.0}
 
 
-def test_a_task_of_an_included_file_travels_with_the_export(export: Any, load_reward: Any, tmp_path: Path) -> None:
-    plugin = tmp_path / "my_tasks.py"
-    plugin.write_text(
-        "from dataclasses import replace\n"
-        "from vrft_bench.registry import TASKS\n"
-        "from vrft_bench.tasks import get_task\n"
-        "TASKS.register('exported_shapes', lambda: replace(get_task('coco_fewshot'), name='exported_shapes'))\n"
-    )
-    from vrft_bench.registry import TASKS, include
-
-    include(plugin)
-    folder = export("verl", task="exported_shapes", include=[str(plugin)])
-    copy = (folder / "included" / "my_tasks.py").read_text()
-    assert copy == plugin.read_text()
-    TASKS._entries.pop("exported_shapes")
-    assert load_reward(folder).TASK.name == "exported_shapes"
+def test_a_task_of_an_included_file_travels_with_the_export(export: Any, load_reward: Any, included_task: Path) -> None:
+    folder = export("verl", task="included_shapes", include=[str(included_task)])
+    assert (folder / "included" / "my_tasks.py").read_text() == included_task.read_text()
+    TASKS._entries.pop("included_shapes")
+    assert load_reward(folder).TASK.name == "included_shapes"
 
 
 @given(st.text(), st.sampled_from(["", "<|im_end|>", "<|im_end|><|endoftext|>"]))

@@ -15,6 +15,9 @@ Data = Annotated[str | None, typer.Option(metavar="DIR", help=HELP_DATA)]
 Split = Annotated[
     str | None, typer.Option(help="Split of the data, such as val or train; virft: Visual-RFT's own training set.")
 ]
+SplitSeed = Annotated[int | None, typer.Option("--split-seed", help="Its seed. Default: 0.")]
+"""The seed of the few-shot split that ``--shots`` chooses."""
+Limit = Annotated[int | None, typer.Option("--limit", "-L", help="Only the first N questions.")]
 Categories = Annotated[str | None, typer.Option(help="Only these categories, comma-separated.")]
 Ask = Annotated[str | None, typer.Option(help="Which categories to ask of an image: present, all, or file:MAP.json.")]
 Annotations = Annotated[
@@ -24,6 +27,10 @@ Annotations = Annotated[
     ),
 ]
 Images = Annotated[str | None, typer.Option(metavar="DIR", help="The image folder of your own data.")]
+ModelArgs = Annotated[
+    list[str] | None, typer.Option("--model-args", "-M", help="k=v for the backend; commas or repeats for more.")
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Include = Annotated[
     list[str] | None, typer.Option("--include", help="A Python file that registers tasks, models or profiles.")
 ]

@@ -10,7 +10,7 @@ import typer
 
 from vrft_bench.errors import ExitCode
 from vrft_bench.harness.cli.options import AsJson, Debug, Include, Plain
-from vrft_bench.leaderboards.cli.table import HELP_TASK, chosen_tasks
+from vrft_bench.leaderboards.cli.options import Labels, Published, Runs, Tasks, chosen_tasks
 
 if TYPE_CHECKING:
     from vrft_bench.harness.progress import Progress
@@ -22,17 +22,10 @@ app = typer.Typer(no_args_is_help=True, help="A static leaderboard site from run
 @app.command()
 def build(
     site: Annotated[Path, typer.Argument(help="Folder of the site: new, or a site that is then replaced.")],
-    runs: Annotated[
-        list[str] | None, typer.Argument(help="Runs' folders, or folders that hold runs. Default: results.")
-    ] = None,
-    task: Annotated[list[str] | None, typer.Option("--task", "--tasks", "-t", help=HELP_TASK)] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(metavar="WHICH=NAME,METHOD,SHOTS", help="What to call the runs of a model, or one run's folder."),
-    ] = None,
-    published: Annotated[
-        bool, typer.Option("--published/--no-published", help="Show Visual-RFT's figures where they may stand.")
-    ] = True,
+    runs: Runs = None,
+    task: Tasks = None,
+    label: Labels = None,
+    published: Published = True,
     reports: Annotated[bool, typer.Option("--reports/--no-reports", help="Write a report of every run.")] = True,
     include: Include = None,
     plain: Plain = False,

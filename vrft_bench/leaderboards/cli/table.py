@@ -10,11 +10,10 @@ import typer
 
 from vrft_bench.errors import UserError
 from vrft_bench.harness.cli.options import Debug, Include
+from vrft_bench.leaderboards.cli.options import Labels, Published, Runs, Tasks, chosen_tasks
 
 if TYPE_CHECKING:
     from vrft_bench.leaderboards.tables import Tables
-
-HELP_TASK = "Only these: names, globs or groups, comma-separated; may be repeated."
 
 
 class Format(StrEnum):
@@ -28,10 +27,8 @@ class Format(StrEnum):
 
 
 def table(
-    runs: Annotated[
-        list[str] | None, typer.Argument(help="Runs' folders, or folders that hold runs. Default: results.")
-    ] = None,
-    task: Annotated[list[str] | None, typer.Option("--task", "--tasks", "-t", help=HELP_TASK)] = None,
+    runs: Runs = None,
+    task: Tasks = None,
     form: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = Format.MD,
     baseline: Annotated[
         str, typer.Option(help="Show gains over this: base (of the same model), a row's name, or a run's folder.")
@@ -40,16 +37,11 @@ def table(
     sort: Annotated[str, typer.Option(help="Best first, by the column of this heading.")] = "",
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="Let these differ within a column: version,data,protocol,split,ask,prompt,sampling,plugins."),
+        typer.Option(help="Let these differ within a column: version,data,split,ask,prompt,sampling,plugins."),
     ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(metavar="WHICH=NAME,METHOD,SHOTS", help="What to call the runs of a model, or one run's folder."),
-    ] = None,
+    label: Labels = None,
     every_run: Annotated[bool, typer.Option("--all", help="Every run of a model, not only the newest.")] = False,
-    published: Annotated[
-        bool, typer.Option("--published/--no-published", help="Show Visual-RFT's figures where they may stand.")
-    ] = True,
+    published: Published = True,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
     include: Include = None,
     debug: Debug = False,  # noqa: ARG001 - read by main
@@ -83,14 +75,6 @@ def table(
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror}", fix="give another file as --output") from error
     typer.echo(str(output))
-
-
-def chosen_tasks(given: list[str] | None) -> tuple[str, ...] | None:
-    """The tasks that ``--task`` names, with commas or repeats; ``None`` where it is not given."""
-    from vrft_bench.tasks import select_tasks
-
-    names = [name.strip() for text in given or () for name in text.split(",") if name.strip()]
-    return tuple(select_tasks(names)) if names else None
 
 
 def _written(tables: Tables, form: Format, intervals: bool) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vrft_bench.errors import DataError
-from vrft_bench.harness.segmentation import image_name, stored_masks
+from vrft_bench.harness.segmentation import content_hash, stored_masks
 from vrft_bench.leaderboards.report.thumbnails import EDGE
 from vrft_bench.tasks.base import ImageRef
 from vrft_bench.tasks.coordinates import Box
@@ -28,12 +28,17 @@ def read_masks(folder: Path) -> dict[MaskKey, str]:
         stored = stored_masks(files[-1]) if files else []
     except DataError:
         return {}
-    return {_key(name, (x1, y1, x2, y2)): counts for (name, x1, y1, x2, y2), counts in stored}
+    return {_key(image, (x1, y1, x2, y2)): counts for (image, x1, y1, x2, y2), counts in stored}
 
 
 def shown_mask(masks: Mapping[MaskKey, str], image: ImageRef, box: Box) -> ShownMask | None:
-    """The mask of ``box`` in ``image``, where there is one that fits the image."""
-    counts = masks.get(_key(image_name(image), box))
+    """The mask of ``box`` in ``image``, where there is one; none where the image is not there any more."""
+    if not masks:
+        return None
+    try:
+        counts = masks.get(_key(content_hash(image), box))
+    except DataError:
+        return None
     if counts is None:
         return None
     from pycocotools import mask as rle
@@ -47,7 +52,7 @@ def shown_mask(masks: Mapping[MaskKey, str], image: ImageRef, box: Box) -> Shown
     return small.shape[1], small.shape[0], [0, *runs] if flat[0] else runs
 
 
-def _key(name: str, box: Box) -> MaskKey:
+def _key(image: str, box: Box) -> MaskKey:
     """Boxes of records are kept to a thousandth of a pixel."""
     x1, y1, x2, y2 = (round(number, 3) for number in box)
-    return name, x1, y1, x2, y2
+    return image, x1, y1, x2, y2

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vrft_bench.errors import UserError
-from vrft_bench.harness.cli.options import Annotations, AsJson, Ask, Categories, Data, Debug, Images, Include, Split
+from vrft_bench.harness.cli.options import (
+    Annotations,
+    AsJson,
+    Ask,
+    Categories,
+    Data,
+    Debug,
+    Images,
+    Include,
+    Limit,
+    Split,
+    SplitSeed,
+)
+from vrft_bench.trainers.cli.options import Manifest, MaxPixels, Protocol, Reward, Shots, TaskToLearn
 
 if TYPE_CHECKING:
     from vrft_bench.harness.config import RunConfig
@@ -23,7 +36,7 @@ def export(
         typer.Option("--for", help="The engine: verl, ms-swift, easyr1, openrlhf, llamafactory or verifiers."),
     ] = None,
     stage: Annotated[str, typer.Option(help="grpo or sft.")] = "grpo",
-    task: Annotated[str | None, typer.Option("--task", "-t", help="The task to learn.")] = None,
+    task: TaskToLearn = None,
     output_dir: Annotated[
         Path | None, typer.Option("--output-dir", "-o", metavar="DIR", help="A folder that is not there yet.")
     ] = None,
@@ -34,21 +47,19 @@ def export(
     recipe: Annotated[
         str, typer.Option(help="Where hyperparameters are from: modern, visual_rft, or a YAML file of your own.")
     ] = RECIPE,
-    max_pixels: Annotated[int | None, typer.Option("--max-pixels", help="Largest area of a resized image.")] = None,
+    max_pixels: MaxPixels = None,
     data: Data = None,
     split: Split = None,
-    shots: Annotated[int | None, typer.Option(help="A few-shot split that `data split` drew.")] = None,
-    split_seed: Annotated[int | None, typer.Option("--split-seed", help="Its seed. Default: 0.")] = None,
-    manifest: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Only the samples that `probe` has found worth training on.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-L", help="Only the first N questions.")] = None,
+    shots: Shots = None,
+    split_seed: SplitSeed = None,
+    manifest: Manifest = None,
+    limit: Limit = None,
     categories: Categories = None,
     ask: Ask = None,
     annotations: Annotations = None,
     images: Images = None,
-    protocol: Annotated[str | None, typer.Option(help="strict (the default) or paper.")] = None,
-    reward: Annotated[str | None, typer.Option(help="Rewards and weights: iou=1,format=0.5.")] = None,
+    protocol: Protocol = None,
+    reward: Reward = None,
     check: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Examine an export in place of writing one; needs no engine.")
     ] = None,

@@ -17,9 +17,14 @@ from vrft_bench.harness.cli.options import (
     Debug,
     Images,
     Include,
+    Limit,
+    ModelArgs,
     Plain,
+    Seed,
     Split,
+    SplitSeed,
 )
+from vrft_bench.trainers.cli.options import MaxPixels, Profile, Protocol, Reward, Shots
 
 if TYPE_CHECKING:
     from vrft_bench.harness.config import RunConfig
@@ -39,9 +44,7 @@ def probe(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="backend/name or a checkpoint folder. Default: hf/tiny.")
     ] = None,
-    model_args: Annotated[
-        list[str] | None, typer.Option("--model-args", "-M", help="k=v for the backend; commas or repeats for more.")
-    ] = None,
+    model_args: ModelArgs = None,
     samples: Annotated[
         int | None, typer.Option("--n", "-n", "--samples", help="Rollouts per prompt. Default: the recipe's, or 8.")
     ] = None,
@@ -50,7 +53,7 @@ def probe(
     max_tokens: Annotated[
         int | None, typer.Option("--max-tokens", help="Longest completion. Default: the recipe's, or 512.")
     ] = None,
-    max_pixels: Annotated[int | None, typer.Option("--max-pixels", help="Largest area of a resized image.")] = None,
+    max_pixels: MaxPixels = None,
     recipe: Annotated[
         str | None, typer.Option(help="Sample as this recipe trains: visual_rft, modern, or a YAML file of your own.")
     ] = None,
@@ -65,20 +68,20 @@ def probe(
     ] = None,
     data: Data = None,
     split: Split = None,
-    shots: Annotated[int | None, typer.Option(help="A few-shot split that `data split` drew.")] = None,
-    split_seed: Annotated[int | None, typer.Option("--split-seed", help="Its seed. Default: 0.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-L", help="Only the first N questions.")] = None,
+    shots: Shots = None,
+    split_seed: SplitSeed = None,
+    limit: Limit = None,
     categories: Categories = None,
     ask: Ask = None,
     annotations: Annotations = None,
     images: Images = None,
-    profile: Annotated[str | None, typer.Option(help="Coordinate profile; default: the checkpoint's.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="strict (the default) or paper.")] = None,
-    reward: Annotated[str | None, typer.Option(help="Rewards and weights: iou=1,format=0.5.")] = None,
+    profile: Profile = None,
+    protocol: Protocol = None,
+    reward: Reward = None,
     base_url: Annotated[
         str | None, typer.Option("--base-url", metavar="URL", help="OpenAI-compatible server, http://host:8000/v1.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Seed = None,
     output_dir: Annotated[
         str | None, typer.Option("--output-dir", "-o", metavar="DIR", help="Where the run goes. Default: results.")
     ] = None,

@@ -10,13 +10,14 @@ import typer
 
 from vrft_bench.errors import UserError
 from vrft_bench.harness.cli.options import Debug, Include
+from vrft_bench.trainers.cli.options import Reward
 
 
 def serve_reward(
     task: Annotated[
         str | None, typer.Option("--task", "-t", help="Tasks that are scored, comma-separated. Default: all.")
     ] = None,
-    reward: Annotated[str | None, typer.Option(help="Rewards and weights: iou=1,format=0.5.")] = None,
+    reward: Reward = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.")] = 8080,
     max_body: Annotated[int, typer.Option("--max-body", min=1, help="Largest request in MiB.")] = 16,

@@ -9,11 +9,25 @@ from typing import Annotated, Any
 import typer
 
 from vrft_bench.errors import UserError
-from vrft_bench.harness.cli.options import Annotations, Ask, Categories, Data, Debug, Images, Include, Split
+from vrft_bench.harness.cli.options import (
+    Annotations,
+    AsJson,
+    Ask,
+    Categories,
+    Data,
+    Debug,
+    Images,
+    Include,
+    Limit,
+    Seed,
+    Split,
+    SplitSeed,
+)
+from vrft_bench.trainers.cli.options import Manifest, MaxPixels, Profile, Protocol, Reward, Shots, TaskToLearn
 
 
 def train(
-    task: Annotated[str | None, typer.Option("--task", "-t", help="The task to learn.")] = None,
+    task: TaskToLearn = None,
     trainer: Annotated[str | None, typer.Option(help="grpo (the default), sft, or a plugin: `ls trainers`.")] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Checkpoint folder, hub id, or tiny (the default).")
@@ -26,19 +40,17 @@ def train(
     ] = None,
     data: Data = None,
     split: Split = None,
-    shots: Annotated[int | None, typer.Option(help="A few-shot split that `data split` drew.")] = None,
-    split_seed: Annotated[int | None, typer.Option("--split-seed", help="Its seed. Default: 0.")] = None,
-    manifest: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Only the samples that `probe` has found worth training on.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-L", help="Only the first N questions.")] = None,
+    shots: Shots = None,
+    split_seed: SplitSeed = None,
+    manifest: Manifest = None,
+    limit: Limit = None,
     categories: Categories = None,
     ask: Ask = None,
     annotations: Annotations = None,
     images: Images = None,
-    profile: Annotated[str | None, typer.Option(help="Coordinate profile; default: the checkpoint's.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="strict (the default) or paper.")] = None,
-    reward: Annotated[str | None, typer.Option(help="Rewards and weights: iou=1,format=0.5.")] = None,
+    profile: Profile = None,
+    protocol: Protocol = None,
+    reward: Reward = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the data, in place of steps.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", "--lr", help="Peak learning rate.")] = None,
@@ -62,9 +74,9 @@ def train(
         bool | None, typer.Option("--gradient-checkpointing/--no-gradient-checkpointing", help="Time for memory.")
     ] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
-    max_pixels: Annotated[int | None, typer.Option("--max-pixels", help="Largest area of a resized image.")] = None,
+    max_pixels: MaxPixels = None,
     use_vllm: Annotated[str | None, typer.Option("--use-vllm", help="grpo: off, colocate or server.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Seed = None,
     save_every: Annotated[int | None, typer.Option("--save-every", help="Steps between checkpoints.")] = None,
     keep: Annotated[int | None, typer.Option(help="Checkpoints that are kept. Default: 2.")] = None,
     eval_every: Annotated[
@@ -88,13 +100,13 @@ def train(
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML, TOML or JSON, or a train.json.")] = None,
     include: Include = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and stop.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and say what would be trained, and stop.")] = False,
+    as_json: AsJson = False,
     debug: Debug = False,  # noqa: ARG001 - read by main
 ) -> None:
     """Train a model on a task with its own score as the reward. Repeating a command resumes its training."""
     from vrft_bench.harness.cli.run import pairs
-    from vrft_bench.trainers.launch import prepare, start
+    from vrft_bench.trainers.launch import examine, prepare, start
 
     flags: dict[str, Any] = {
         "task": task, "trainer": trainer, "model": model, "output_dir": output_dir, "recipe": recipe, "data": data,
@@ -112,8 +124,10 @@ def train(
     }  # fmt: skip
     settings = prepare(config, {name: value for name, value in flags.items() if value is not None})
     if dry_run:
+        found = examine(settings, processes=num_processes or 1)
         shown = settings.model_dump(mode="json", exclude_unset=True)
-        typer.echo(json.dumps(shown) if as_json else "\n".join(f"{name:<24}{value}" for name, value in shown.items()))
+        lines = [f"{name:<24}{value}" for name, value in (shown | found).items()]
+        typer.echo(json.dumps({**shown, "found": found}) if as_json else "\n".join(lines))
         return
     if num_processes in (None, 1) and accelerate is None:
         if accelerate_flags:

@@ -17,6 +17,8 @@ from vrft_bench.harness.cli.options import (
     Debug,
     Images,
     Include,
+    Limit,
+    ModelArgs,
     Plain,
     Split,
 )
@@ -48,12 +50,10 @@ def watch(
         bool, typer.Option("--stop-on-hacking", help="Ask the training to stop then, and end with exit code 1.")
     ] = False,
     backend: Annotated[str, typer.Option(help="The backend that loads the checkpoints: hf or vllm.")] = "hf",
-    model_args: Annotated[
-        list[str] | None, typer.Option("--model-args", "-M", help="k=v for the backend; commas or repeats for more.")
-    ] = None,
+    model_args: ModelArgs = None,
     data: Data = None,
     split: Split = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-L", help="Only the first N questions.")] = None,
+    limit: Limit = None,
     categories: Categories = None,
     ask: Ask = None,
     annotations: Annotations = None,

@@ -16,6 +16,8 @@ _HEADING = (
     "# It is yours to edit; `vrft-bench export --check` holds only data, images and reward to what was written.\n"
 )
 _MANY_EPOCHS = 10_000
+TRANSFORMERS_SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+"""Schedules as transformers names them, whose ``constant`` leaves the warm-up out."""
 
 
 def write_yaml(file: Path, value: Mapping[str, Any], notes: str = "") -> None:
@@ -27,11 +29,13 @@ def write_yaml(file: Path, value: Mapping[str, Any], notes: str = "") -> None:
 
 
 def write_launch(export: Export, template: str, **values: Any) -> None:
-    """Write ``launch.sh`` from a script of ``shipped``, in which ``@NAME@`` stands for a value.
+    """Write ``launch.sh`` from a script of ``shipped``: ``@NAME.sh@`` stands for a piece, ``@NAME@`` for a value.
 
     Raises ``KeyError`` for a name without a value: a defect of ours.
     """
-    text = (files("vrft_bench.trainers.export.shipped") / template).read_text(encoding="utf-8")
+    shipped = files("vrft_bench.trainers.export.shipped")
+    text = (shipped / template).read_text(encoding="utf-8")
+    text = re.sub(r"@(\w+\.sh)@\n", lambda match: (shipped / match[1]).read_text(encoding="utf-8"), text)
     given = {name.upper(): item for name, item in values.items()}
     known = {"MODEL": shlex.quote(export.model), "ROWS": len(export.rows), **given}
     filled = re.sub(r"@([A-Z_]+)@", lambda match: str(known[match[1]]), text)
@@ -54,3 +58,24 @@ def whole_epochs(export: Export) -> int:
     if whole != epochs:
         export.left_out.append(f"epochs = {epochs}, since it counts whole ones: {whole}")
     return whole
+
+
+def training_arguments(export: Export) -> dict[str, Any]:
+    """The hyperparameters for an engine that hands its options on to transformers' ``TrainingArguments``."""
+    how = export.how
+    assert how.batch_size is not None
+    passes = how.accumulation or how.batch_size
+    return {
+        "per_device_train_batch_size": how.batch_size // passes,
+        "gradient_accumulation_steps": passes,
+        "learning_rate": how.learning_rate,
+        "lr_scheduler_type": export.choose("lr_schedule", TRANSFORMERS_SCHEDULES),
+        "warmup_steps": how.warmup_steps,
+        "weight_decay": how.weight_decay,
+        "max_grad_norm": how.max_grad_norm,
+        **({"num_train_epochs": how.epochs} if how.steps is None else {"max_steps": how.steps}),
+        "seed": 0,
+        "save_steps": 50,
+        "logging_steps": 1,
+        "report_to": "none",
+    }

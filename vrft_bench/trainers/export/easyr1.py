@@ -14,6 +14,7 @@ from vrft_bench.trainers.export.config_files import prompts_per_device, whole_ep
 from vrft_bench.trainers.export.folder import ship
 from vrft_bench.trainers.export.rows import (
     TRAIN,
+    image_names,
     image_type,
     image_values,
     read_parquet,
@@ -48,18 +49,11 @@ class EasyR1:
         write_parquet(export.folder / _FILE, values, _schema())
         ship("easyr1_reward.py", export.folder / "reward.py")
         write_yaml(export.folder / "config.yaml", _config(export))
-        write_launch(
-            export,
-            "launch_easyr1.sh",
-            prompts=prompts_per_device(export),
-        )
+        write_launch(export, "launch_easyr1.sh", questions=prompts_per_device(export))
 
     def read(self, folder: Path, stage: Stage) -> Iterator[Row]:  # noqa: ARG002 - it has one
         for value in read_parquet(folder / _FILE):
-            images = [image["path"] for image in value["images"]]
-            for image, name in zip(value["images"], images, strict=True):
-                if image["bytes"] != (folder / name).read_bytes():
-                    raise ValueError(f"the bytes of {name} are not those of the file")
+            images = image_names(folder, value["images"])
             yield Row(value["sample_id"], [{"role": "user", "content": value["problem"]}], images, value["answer"])
 
 
@@ -77,7 +71,7 @@ def _config(export: Export) -> dict[str, Any]:
         export.choose("scale_rewards", {"group": True})
     lora = {
         "rank": how.lora_rank or 0,
-        "alpha": how.lora_alpha or 2 * (how.lora_rank or 0),
+        "alpha": how.lora_scale,
         "target_modules": ",".join(how.lora_targets or ["all-linear"]),
     }
     return {

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vrft_bench.trainers.export.base import Export, Row, Stage
-from vrft_bench.trainers.export.config_files import write_launch, write_yaml
-from vrft_bench.trainers.export.rows import TRAIN, read_jsonl, write_jsonl
+from vrft_bench.trainers.export.config_files import training_arguments, write_launch, write_yaml
+from vrft_bench.trainers.export.rows import TRAIN, as_chat, from_chat, read_jsonl, write_jsonl
 
 _FILE = f"{TRAIN}.jsonl"
-_SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 _TEMPLATES = {"qwen2-vl": "qwen2_vl", "qwen2.5-vl": "qwen2_vl", "qwen3-vl": "qwen3_vl_nothink", "internvl": "intern_vl"}
 _DATASET = "vrft"
 
@@ -27,25 +26,14 @@ class LlamaFactory:
     reserved: ClassVar[frozenset[str]] = frozenset()
 
     def write(self, export: Export) -> None:
-        values = (
-            {
-                "messages": row.conversation,
-                "images": row.images,
-                "ground_truth": row.ground_truth,
-                "sample_id": row.sample_id,
-            }
-            for row in export.rows
-        )
-        write_jsonl(export.folder / _FILE, values)
+        write_jsonl(export.folder / _FILE, map(as_chat, export.rows))
         info = json.dumps({_DATASET: _dataset_info()}, indent=1) + "\n"
         (export.folder / "dataset_info.json").write_text(info, encoding="utf-8")
         write_yaml(export.folder / "config.yaml", _config(export))
         write_launch(export, "launch_llamafactory.sh")
 
-    def read(self, folder: Path, stage: Stage) -> Iterator[Row]:  # noqa: ARG002 - it has one
-        for value in read_jsonl(folder / _FILE):
-            *messages, answer = value["messages"]
-            yield Row(value["sample_id"], messages, value["images"], value["ground_truth"], answer["content"])
+    def read(self, folder: Path, stage: Stage) -> Iterator[Row]:
+        return (from_chat(value, stage) for value in read_jsonl(folder / _FILE))
 
 
 def _dataset_info() -> dict[str, Any]:
@@ -65,13 +53,10 @@ def _dataset_info() -> dict[str, Any]:
 
 def _config(export: Export) -> dict[str, Any]:
     how = export.how
-    assert how.batch_size is not None
-    passes = how.accumulation or how.batch_size
     template = _TEMPLATES.get(export.profile.name)
     if template is None:
         export.left_out.append("template: set the one of your model in config.yaml")
     precision = how.precision or "bf16"
-    length = {"num_train_epochs": how.epochs} if how.steps is None else {"max_steps": how.steps}
     config: dict[str, Any] = {
         "stage": "sft",
         "do_train": True,
@@ -85,20 +70,9 @@ def _config(export: Export) -> dict[str, Any]:
         "freeze_multi_modal_projector": bool(how.freeze_vision),
         "freeze_language_model": False,
         "disable_gradient_checkpointing": not how.gradient_checkpointing,
-        "per_device_train_batch_size": how.batch_size // passes,
-        "gradient_accumulation_steps": passes,
-        "learning_rate": how.learning_rate,
-        "lr_scheduler_type": export.choose("lr_schedule", _SCHEDULES),
-        "warmup_steps": how.warmup_steps,
-        "weight_decay": how.weight_decay,
-        "max_grad_norm": how.max_grad_norm,
-        **length,
+        **training_arguments(export),
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
-        "seed": 0,
-        "save_steps": 50,
-        "logging_steps": 1,
-        "report_to": "none",
         "overwrite_cache": True,
         "finetuning_type": "full" if how.lora_rank is None else "lora",
     }
@@ -106,6 +80,6 @@ def _config(export: Export) -> dict[str, Any]:
         return config
     return config | {
         "lora_rank": how.lora_rank,
-        "lora_alpha": how.lora_alpha or 2 * how.lora_rank,
+        "lora_alpha": how.lora_scale,
         "lora_target": ",".join(how.lora_targets or ["all"]),
     }

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vrft_bench.trainers.export.base import Export, Row, Stage
-from vrft_bench.trainers.export.config_files import write_launch, write_yaml
+from vrft_bench.trainers.export.config_files import training_arguments, write_launch, write_yaml
 from vrft_bench.trainers.export.folder import ship
-from vrft_bench.trainers.export.rows import TRAIN, read_jsonl, write_jsonl
+from vrft_bench.trainers.export.rows import TRAIN, as_chat, from_chat, read_jsonl, write_jsonl
 
 _FILE = f"{TRAIN}.jsonl"
-_SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 _PRECISION = {None: {"torch_dtype": "bfloat16"}, "bf16": {"torch_dtype": "bfloat16"},
               "fp16": {"torch_dtype": "float16"}, "fp32": {"torch_dtype": "float32"}}  # fmt: skip
 
@@ -27,16 +26,7 @@ class MsSwift:
     reserved: ClassVar[frozenset[str]] = frozenset()
 
     def write(self, export: Export) -> None:
-        values = (
-            {
-                "messages": row.conversation,
-                "images": row.images,
-                "ground_truth": row.ground_truth,
-                "sample_id": row.sample_id,
-            }
-            for row in export.rows
-        )
-        write_jsonl(export.folder / _FILE, values)
+        write_jsonl(export.folder / _FILE, map(as_chat, export.rows))
         if export.stage == "grpo":
             ship("ms_swift_reward.py", export.folder / "reward.py")
             write_yaml(export.folder / "config.yaml", {**_shared(export), **_grpo(export)})
@@ -52,18 +42,11 @@ class MsSwift:
         )
 
     def read(self, folder: Path, stage: Stage) -> Iterator[Row]:
-        for value in read_jsonl(folder / _FILE):
-            messages, answer = value["messages"], None
-            if stage == "sft":
-                *messages, last = messages
-                answer = last["content"]
-            yield Row(value["sample_id"], messages, value["images"], value["ground_truth"], answer)
+        return (from_chat(value, stage) for value in read_jsonl(folder / _FILE))
 
 
 def _shared(export: Export) -> dict[str, Any]:
     how = export.how
-    assert how.batch_size is not None
-    passes = how.accumulation or how.batch_size
     values: dict[str, Any] = {
         "split_dataset_ratio": 0,
         "dataset_shuffle": True,
@@ -75,19 +58,8 @@ def _shared(export: Export) -> dict[str, Any]:
         "freeze_vit": bool(how.freeze_vision),
         "freeze_aligner": bool(how.freeze_vision),
         "gradient_checkpointing": bool(how.gradient_checkpointing),
-        "per_device_train_batch_size": how.batch_size // passes,
-        "gradient_accumulation_steps": passes,
-        "learning_rate": how.learning_rate,
-        "lr_scheduler_type": export.choose("lr_schedule", _SCHEDULES),
-        "warmup_steps": how.warmup_steps,
-        "weight_decay": how.weight_decay,
-        "max_grad_norm": how.max_grad_norm,
-        "seed": 0,
-        "save_steps": 50,
-        "logging_steps": 1,
-        "report_to": "none",
+        **training_arguments(export),
         **_PRECISION[how.precision],
-        **({"num_train_epochs": how.epochs} if how.steps is None else {"max_steps": how.steps}),
     }
     if how.lora_rank is None:
         return {"tuner_type": "full", **values}
@@ -95,7 +67,7 @@ def _shared(export: Export) -> dict[str, Any]:
         "tuner_type": "lora",
         **values,
         "lora_rank": how.lora_rank,
-        "lora_alpha": how.lora_alpha or 2 * how.lora_rank,
+        "lora_alpha": how.lora_scale,
         "target_modules": how.lora_targets or ["all-linear"],
     }
 

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vrft_bench.trainers.export.base import Export, Row, Stage
-from vrft_bench.trainers.export.config_files import prompts_per_device, whole_epochs, write_launch
+from vrft_bench.trainers.export.config_files import (
+    TRANSFORMERS_SCHEDULES,
+    prompts_per_device,
+    whole_epochs,
+    write_launch,
+)
 from vrft_bench.trainers.export.folder import ship
 from vrft_bench.trainers.export.rows import TRAIN, read_jsonl, write_jsonl
 
 _FILE = f"{TRAIN}.jsonl"
-_SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
 class OpenRLHF:
@@ -45,7 +49,7 @@ class OpenRLHF:
         write_launch(
             export,
             "launch_openrlhf.sh",
-            prompts=prompts_per_device(export),
+            questions=prompts_per_device(export),
             group_size=export.how.group_size,
             steps=export.how.steps or 0,
             episodes=whole_epochs(export),
@@ -109,14 +113,14 @@ def _arguments(export: Export) -> dict[str, Any]:
         "actor.adam.lr": how.learning_rate,
         "actor.adam.weight_decay": how.weight_decay,
         "actor.max_norm": how.max_grad_norm,
-        "actor.lr_scheduler": export.choose("lr_schedule", _SCHEDULES),
+        "actor.lr_scheduler": export.choose("lr_schedule", TRANSFORMERS_SCHEDULES),
         "actor.lr_warmup_ratio": warmup,
         "reward.clip_range": [-1000, 1000],
         "ds.zero_stage": 3,
         "ds.param_dtype": "bf16",
         "ds.attn_implementation": "flash_attention_2",
         "ds.lora.rank": how.lora_rank or 0,
-        "ds.lora.alpha": how.lora_alpha or 2 * (how.lora_rank or 0) or 16,
+        "ds.lora.alpha": how.lora_scale or 16,
         **({"ds.lora.target_modules": how.lora_targets} if how.lora_targets else {}),
         "vllm.tensor_parallel_size": 1,
         "vllm.gpu_memory_utilization": 0.5,

@@ -73,6 +73,25 @@ def single_prompt(row: Row) -> str:
     return row.messages[0]["content"]
 
 
+def as_chat(row: Row) -> dict[str, Any]:
+    """What an engine that takes chats is given of ``row``."""
+    return {
+        "messages": row.conversation,
+        "images": row.images,
+        "ground_truth": row.ground_truth,
+        "sample_id": row.sample_id,
+    }
+
+
+def from_chat(value: dict[str, Any], stage: Stage) -> Row:
+    """The row of :func:`as_chat`."""
+    messages, completion = value["messages"], None
+    if stage == "sft":
+        *messages, answer = messages
+        completion = answer["content"]
+    return Row(value["sample_id"], messages, value["images"], value["ground_truth"], completion)
+
+
 def write_jsonl(file: Path, values: Iterable[dict[str, Any]]) -> None:
     """A line per value, in UTF-8."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -128,6 +147,14 @@ def image_type() -> Any:
 def image_values(folder: Path, names: list[str]) -> list[dict[str, Any]]:
     """Values of the type :func:`image_type`."""
     return [{"bytes": (folder / name).read_bytes(), "path": name} for name in names]
+
+
+def image_names(folder: Path, values: list[dict[str, Any]]) -> list[str]:
+    """The names of :func:`image_values`. Raises ``ValueError`` where the bytes are not those of the file."""
+    for value in values:
+        if value["bytes"] != (folder / value["path"]).read_bytes():
+            raise ValueError(f"the bytes of {value['path']} are not those of the file")
+    return [value["path"] for value in values]
 
 
 def require_pyarrow() -> None:

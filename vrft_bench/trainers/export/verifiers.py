@@ -9,7 +9,7 @@ from typing import ClassVar
 from vrft_bench.trainers.export.base import Export, Row, Stage
 from vrft_bench.trainers.export.config_files import write_launch
 from vrft_bench.trainers.export.folder import ship
-from vrft_bench.trainers.export.rows import TRAIN, read_jsonl, write_jsonl
+from vrft_bench.trainers.export.rows import TRAIN, as_chat, from_chat, read_jsonl, write_jsonl
 
 _FILE = f"{TRAIN}.jsonl"
 
@@ -26,16 +26,7 @@ class Verifiers:
     reserved: ClassVar[frozenset[str]] = frozenset({"components", "reward"})
 
     def write(self, export: Export) -> None:
-        values = (
-            {
-                "messages": row.messages,
-                "images": row.images,
-                "ground_truth": row.ground_truth,
-                "sample_id": row.sample_id,
-            }
-            for row in export.rows
-        )
-        write_jsonl(export.folder / _FILE, values)
+        write_jsonl(export.folder / _FILE, map(as_chat, export.rows))
         ship("vrft_taskset.py", export.folder / "vrft_taskset.py")
         how = export.how
         export.left_out.append("how to train: that is prime-rl's own configuration")
@@ -48,6 +39,5 @@ class Verifiers:
             max_tokens=how.max_tokens,
         )
 
-    def read(self, folder: Path, stage: Stage) -> Iterator[Row]:  # noqa: ARG002 - it has one
-        for value in read_jsonl(folder / _FILE):
-            yield Row(value["sample_id"], value["messages"], value["images"], value["ground_truth"])
+    def read(self, folder: Path, stage: Stage) -> Iterator[Row]:
+        return (from_chat(value, stage) for value in read_jsonl(folder / _FILE))

@@ -11,6 +11,9 @@ from vrft_bench.trainers.export.config_files import prompts_per_device, whole_ep
 from vrft_bench.trainers.export.folder import ship
 from vrft_bench.trainers.export.rows import (
     TRAIN,
+    as_chat,
+    from_chat,
+    image_names,
     image_type,
     image_values,
     read_parquet,
@@ -38,24 +41,20 @@ class Verl:
             write_parquet(export.folder / _FILE, map(self._question(export), export.rows), _schema("prompt"))
             ship("verl_reward.py", export.folder / "reward.py")
             write_yaml(export.folder / "config.yaml", _grpo(export))
-            write_launch(export, "launch_verl_grpo.sh", prompts=prompts_per_device(export))
+            write_launch(export, "launch_verl_grpo.sh", questions=prompts_per_device(export))
         else:
             write_parquet(export.folder / _FILE, map(self._lesson(export), export.rows), _schema("messages"))
             write_yaml(export.folder / "config.yaml", _sft(export))
-            write_launch(export, "launch_verl_sft.sh", batch=export.how.batch_size)
+            write_launch(export, "launch_verl_sft.sh", questions=export.how.batch_size)
 
     def read(self, folder: Path, stage: Stage) -> Iterator[Row]:
         for value in read_parquet(folder / _FILE):
-            images = [image["path"] for image in value["images"]]
-            for image, name in zip(value["images"], images, strict=True):
-                if image["bytes"] != (folder / name).read_bytes():
-                    raise ValueError(f"the bytes of {name} are not those of the file")
+            images = image_names(folder, value["images"])
             if stage == "grpo":
                 info = value["extra_info"]
                 yield Row(info["sample_id"], value["prompt"], images, value["reward_model"]["ground_truth"])
             else:
-                *question, answer = value["messages"]
-                yield Row(value["sample_id"], question, images, value["ground_truth"], answer["content"])
+                yield from_chat({**value, "images": images}, stage)
 
     def _question(self, export: Export) -> Any:
         places = {row.sample_id: index for index, row in enumerate(export.rows)}
@@ -72,12 +71,7 @@ class Verl:
         return value
 
     def _lesson(self, export: Export) -> Any:
-        return lambda row: {
-            "messages": row.conversation,
-            "images": image_values(export.folder, row.images),
-            "ground_truth": row.ground_truth,
-            "sample_id": row.sample_id,
-        }
+        return lambda row: {**as_chat(row), "images": image_values(export.folder, row.images)}
 
 
 def _schema(messages: str) -> Any:
@@ -111,11 +105,42 @@ def _agents(export: Export) -> int:
     return max(count for count in range(1, 9) if export.how.group_size % count == 0)
 
 
+def _model(export: Export) -> dict[str, Any]:
+    how = export.how
+    return {
+        "enable_gradient_checkpointing": bool(how.gradient_checkpointing),
+        "lora_rank": how.lora_rank or 0,
+        "lora_alpha": how.lora_scale,
+        "target_modules": how.lora_targets or "all-linear",
+    }
+
+
+def _optimizer(export: Export) -> dict[str, Any]:
+    how = export.how
+    return {
+        "lr": how.learning_rate,
+        "lr_warmup_steps": how.warmup_steps,
+        "lr_scheduler_type": export.choose("lr_schedule", _SCHEDULES),
+        "weight_decay": how.weight_decay,
+    }
+
+
+def _trainer(export: Export) -> dict[str, Any]:
+    return {
+        "total_epochs": whole_epochs(export),
+        "total_training_steps": export.how.steps,
+        "project_name": "vrft-bench",
+        "experiment_name": export.plan.task.name,
+        "logger": ["console"],
+        "save_freq": 50,
+        "test_freq": -1,
+    }
+
+
 def _grpo(export: Export) -> dict[str, Any]:
     how = export.how
     export.leave_out("min_pixels", "accumulation", "precision", "use_vllm", "freeze_vision")
     longest = export.prompt_tokens + export.answer_tokens
-    lora = {"lora_rank": how.lora_rank or 0, "lora_alpha": how.lora_alpha or 2 * (how.lora_rank or 0)}
     return {
         "hydra": {"searchpath": ["pkg://verl.trainer.config"]},
         "defaults": ["ppo_trainer", "_self_"],
@@ -137,11 +162,7 @@ def _grpo(export: Export) -> dict[str, Any]:
             "use_kl_in_reward": False,
         },
         "actor_rollout_ref": {
-            "model": {
-                "enable_gradient_checkpointing": bool(how.gradient_checkpointing),
-                **lora,
-                "target_modules": how.lora_targets or "all-linear",
-            },
+            "model": _model(export),
             "actor": {
                 "use_dynamic_bsz": True,
                 "ppo_max_token_len_per_gpu": max(16384, 2 * longest),
@@ -154,12 +175,7 @@ def _grpo(export: Export) -> dict[str, Any]:
                 "kl_loss_coef": how.beta,
                 "kl_loss_type": "low_var_kl",
                 "grad_clip": how.max_grad_norm,
-                "optim": {
-                    "lr": how.learning_rate,
-                    "lr_warmup_steps": how.warmup_steps,
-                    "lr_scheduler_type": export.choose("lr_schedule", _SCHEDULES),
-                    "weight_decay": how.weight_decay,
-                },
+                "optim": _optimizer(export),
             },
             "rollout": {
                 "name": "vllm",
@@ -180,16 +196,7 @@ def _grpo(export: Export) -> dict[str, Any]:
             "custom_reward_function": {"name": "compute_score"},
             "reward_manager": {"name": "naive"},
         },
-        "trainer": {
-            "total_epochs": whole_epochs(export),
-            "total_training_steps": how.steps,
-            "project_name": "vrft-bench",
-            "experiment_name": export.plan.task.name,
-            "logger": ["console"],
-            "save_freq": 50,
-            "test_freq": -1,
-            "val_before_train": False,
-        },
+        "trainer": {**_trainer(export), "val_before_train": False},
     }
 
 
@@ -211,27 +218,7 @@ def _sft(export: Export) -> dict[str, Any]:
             "max_token_len_per_gpu": max(8192, longest),
             "micro_batch_size_per_gpu": 1,
         },
-        "model": {
-            "enable_gradient_checkpointing": bool(how.gradient_checkpointing),
-            "lora_rank": how.lora_rank or 0,
-            "lora_alpha": how.lora_alpha or 2 * (how.lora_rank or 0),
-            "target_modules": how.lora_targets or "all-linear",
-        },
-        "optim": {
-            "lr": how.learning_rate,
-            "lr_warmup_steps": how.warmup_steps,
-            "lr_scheduler_type": export.choose("lr_schedule", _SCHEDULES),
-            "weight_decay": how.weight_decay,
-            "clip_grad": how.max_grad_norm,
-        },
-        "trainer": {
-            "total_epochs": whole_epochs(export),
-            "total_training_steps": how.steps,
-            "project_name": "vrft-bench",
-            "experiment_name": export.plan.task.name,
-            "logger": ["console"],
-            "seed": 0,
-            "save_freq": 50,
-            "test_freq": -1,
-        },
+        "model": _model(export),
+        "optim": {**_optimizer(export), "clip_grad": how.max_grad_norm},
+        "trainer": {**_trainer(export), "seed": 0},
     }

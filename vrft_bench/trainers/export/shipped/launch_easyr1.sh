@@ -10,24 +10,14 @@
 #
 # Every machine needs this folder under the same path. MODEL and OUT choose the model and where checkpoints go; further
 # arguments are EasyR1's own.
-set -euo pipefail
-HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-GPUS="${GPUS:-1}"
-NODES="${NODES:-1}"
-DEFAULT_MODEL=@MODEL@
-MODEL="${MODEL:-$DEFAULT_MODEL}"
-OUT="${OUT:-$PWD/out}"
-# Prompts per step: the rest of an epoch is dropped, so there may not be more than there are questions; and every device
-# gets equally many.
-DEVICES=$((GPUS * NODES))
-PROMPTS=$((@PROMPTS@ * DEVICES))
-if ((PROMPTS > @ROWS@)); then PROMPTS=$((@ROWS@ < DEVICES ? @ROWS@ : @ROWS@ / DEVICES * DEVICES)); fi
+@places.sh@
+@questions_per_step.sh@
 
 exec python3 -m verl.trainer.main config="$HERE/config.yaml" \
   data.train_files="$HERE/data/train.parquet" \
   data.val_files="$HERE/data/train.parquet" \
-  data.rollout_batch_size="$PROMPTS" \
-  worker.actor.global_batch_size="$PROMPTS" \
+  data.rollout_batch_size="$QUESTIONS" \
+  worker.actor.global_batch_size="$QUESTIONS" \
   worker.actor.model.model_path="$MODEL" \
   worker.reward.reward_function="$HERE/reward.py:compute_score" \
   trainer.n_gpus_per_node="$GPUS" \

@@ -7,11 +7,7 @@
 #
 # Every machine needs this folder under the same path. MODEL and OUT choose the model and where checkpoints go; further
 # arguments are ms-swift's own: ./launch.sh --deepspeed zero3
-set -euo pipefail
-HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-DEFAULT_MODEL=@MODEL@
-MODEL="${MODEL:-$DEFAULT_MODEL}"
-OUT="${OUT:-$PWD/out}"
+@places.sh@
 export NPROC_PER_NODE="${GPUS:-1}" NNODES="${NODES:-1}" NODE_RANK="${NODE_RANK:-0}"
 export MASTER_ADDR="${MASTER_ADDR:-127.0.0.1}" MASTER_PORT="${MASTER_PORT:-29500}"
 # The images are resized already; within the same limits nobody resizes them again.

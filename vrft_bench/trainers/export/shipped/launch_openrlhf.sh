@@ -9,20 +9,12 @@
 #
 # Every machine needs this folder and OUT under the same path. MODEL and OUT choose the model and where checkpoints go;
 # further arguments are OpenRLHF's own; those that are always given are in config.args, one per line.
-set -euo pipefail
-HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-GPUS="${GPUS:-1}"
-NODES="${NODES:-1}"
-DEFAULT_MODEL=@MODEL@
-MODEL="${MODEL:-$DEFAULT_MODEL}"
-OUT="${OUT:-$PWD/out}"
-DEVICES=$((GPUS * NODES))
-PROMPTS=$((@PROMPTS@ * DEVICES))
-if ((PROMPTS > @ROWS@)); then PROMPTS=$((@ROWS@ < DEVICES ? @ROWS@ : @ROWS@ / DEVICES * DEVICES)); fi
+@places.sh@
+@questions_per_step.sh@
 # It counts passes over the data, an episode each, so a number of steps is rounded up to whole ones.
 STEPS="${STEPS:-@STEPS@}"
 EPISODES=@EPISODES@
-if ((STEPS > 0)); then EPISODES=$(((STEPS + @ROWS@ / PROMPTS - 1) / (@ROWS@ / PROMPTS))); fi
+if ((STEPS > 0)); then EPISODES=$(((STEPS + @ROWS@ / QUESTIONS - 1) / (@ROWS@ / QUESTIONS))); fi
 
 # Ray's workers have working directories of their own, so the images are named by whole paths.
 mkdir -p "$OUT"
@@ -35,9 +27,9 @@ exec python3 -m openrlhf.cli.train_ppo_ray "${ARGUMENTS[@]}" \
   --actor.model_name_or_path "$MODEL" \
   --reward.remote_url "$HERE/reward.py" \
   --data.prompt_dataset "$OUT/train.jsonl" \
-  --rollout.batch_size "$PROMPTS" \
+  --rollout.batch_size "$QUESTIONS" \
   --train.num_episodes "$EPISODES" \
-  --train.batch_size "$((PROMPTS * @GROUP_SIZE@))" \
+  --train.batch_size "$((QUESTIONS * @GROUP_SIZE@))" \
   --actor.num_nodes "$NODES" --actor.num_gpus_per_node "$GPUS" \
   --ref.num_nodes "$NODES" --ref.num_gpus_per_node "$GPUS" \
   --vllm.num_engines "$((GPUS * NODES))" \

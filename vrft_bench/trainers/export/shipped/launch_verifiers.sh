@@ -6,11 +6,7 @@
 #
 # To train with prime-rl, name the taskset `vrft_taskset` in its configuration and start it with this folder on
 # PYTHONPATH, as here; how many GPUs and nodes it uses is said there. Further arguments are vf-eval's own.
-set -euo pipefail
-HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-DEFAULT_MODEL=@MODEL@
-MODEL="${MODEL:-$DEFAULT_MODEL}"
-OUT="${OUT:-$PWD/out}"
+@places.sh@
 export PYTHONPATH="$HERE${PYTHONPATH:+:$PYTHONPATH}"
 
 exec vf-eval vrft_taskset --model "$MODEL" --num-rollouts @ROLLOUTS@ --sampling.temperature @TEMPERATURE@ \

@@ -9,25 +9,15 @@
 #
 # Every machine needs this folder under the same path. MODEL and OUT choose the model and where checkpoints go; further
 # arguments are verl's own: ./launch.sh actor_rollout_ref.rollout.tensor_model_parallel_size=2
-set -euo pipefail
-HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-GPUS="${GPUS:-1}"
-NODES="${NODES:-1}"
-DEFAULT_MODEL=@MODEL@
-MODEL="${MODEL:-$DEFAULT_MODEL}"
-OUT="${OUT:-$PWD/out}"
-# Prompts per step: verl drops the rest of an epoch, so there may not be more than there are questions; and every device
-# gets equally many.
-DEVICES=$((GPUS * NODES))
-PROMPTS=$((@PROMPTS@ * DEVICES))
-if ((PROMPTS > @ROWS@)); then PROMPTS=$((@ROWS@ < DEVICES ? @ROWS@ : @ROWS@ / DEVICES * DEVICES)); fi
+@places.sh@
+@questions_per_step.sh@
 
 # Hydra would read = and , in a path as its own, but for the inner quotes.
 exec python3 -m verl.trainer.main_ppo --config-path "$HERE" --config-name config \
   data.train_files="'$HERE/data/train.parquet'" \
   data.val_files="'$HERE/data/train.parquet'" \
-  data.train_batch_size="$PROMPTS" \
-  actor_rollout_ref.actor.ppo_mini_batch_size="$PROMPTS" \
+  data.train_batch_size="$QUESTIONS" \
+  actor_rollout_ref.actor.ppo_mini_batch_size="$QUESTIONS" \
   actor_rollout_ref.model.path="'$MODEL'" \
   reward.custom_reward_function.path="'$HERE/reward.py'" \
   trainer.n_gpus_per_node="$GPUS" \

@@ -7,23 +7,15 @@
 #
 # Every machine needs this folder under the same path. MODEL and OUT choose the model and where checkpoints go; further
 # arguments are verl's own.
-set -euo pipefail
-HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-GPUS="${GPUS:-1}"
-NODES="${NODES:-1}"
-DEFAULT_MODEL=@MODEL@
-MODEL="${MODEL:-$DEFAULT_MODEL}"
-OUT="${OUT:-$PWD/out}"
-DEVICES=$((GPUS * NODES))
-BATCH=$((@BATCH@ * DEVICES))
-if ((BATCH > @ROWS@)); then BATCH=$((@ROWS@ < DEVICES ? @ROWS@ : @ROWS@ / DEVICES * DEVICES)); fi
+@places.sh@
+@questions_per_step.sh@
 
 # Hydra would read = and , in a path as its own, but for the inner quotes.
 exec torchrun --nnodes "$NODES" --nproc_per_node "$GPUS" --node_rank "${NODE_RANK:-0}" \
   --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${MASTER_PORT:-29500}" \
   -m verl.trainer.sft_trainer --config-path "$HERE" --config-name config \
   data.train_files="'$HERE/data/train.parquet'" \
-  data.train_batch_size="$BATCH" \
+  data.train_batch_size="$QUESTIONS" \
   model.path="'$MODEL'" \
   trainer.n_gpus_per_node="$GPUS" \
   trainer.nnodes="$NODES" \
