@@ -56,7 +56,7 @@ def test_every_task_model_and_profile_in_an_example_is_registered(page: Path) ->
         for given in re.findall(rf"{flag} ([a-z0-9_.,-]+[a-z0-9])", text):
             own = set(re.findall(r'register\("([^"]+)"', text))
             own |= set(re.findall(r"vrft-bench new (?:model|task) ([a-z0-9_]+)", text))
-            assert set(given.split(",")) <= names | own, f"{page.name}: {flag} {given}"
+            assert {name.removeprefix("-") for name in given.split(",")} <= names | own, f"{page.name}: {flag} {given}"
     for backend in re.findall(r"--model ([a-z]+)/", text):
         assert backend in MODELS, f"{page.name}: --model {backend}/"
 

@@ -182,6 +182,12 @@ def test_tasks_are_selected_by_name_group_and_glob_each_once() -> None:
     assert select_tasks(["coco_fewshot", "fewshot_detection"]) == ["coco_fewshot", "lvis_fewshot"]
     assert select_tasks(["*_ovd"]) == ["coco_ovd", "lvis_ovd"]
     assert len(select_tasks(["visual_rft"])) == 9
+    assert select_tasks(["*_ovd", "-lvis_ovd", "lisa_grounding"]) == ["coco_ovd", "lisa_grounding"]
+    assert select_tasks(["visual_rft", "-*_fewshot", "-ovd"]) == ["lisa_grounding"]
+    with pytest.raises(UserError, match="no task is left"):
+        select_tasks(["coco_ovd", "-*_ovd"])
+    with pytest.raises(UserError, match="unknown task 'coco_few'"):
+        select_tasks(["visual_rft", "-coco_few"])
     with pytest.raises(UserError, match="did you mean 'coco_fewshot'"):
         select_tasks(["coco_few"])
 

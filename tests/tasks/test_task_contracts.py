@@ -108,6 +108,10 @@ def test_a_ground_truth_of_another_version_is_refused_naming_both() -> None:
     truth = task.ground_truth(sample, Frame(PROFILES.get("qwen2-vl"), 84, 84))
     with pytest.raises(UserError, match=r"version '1', and is scored by version '2'"):
         replace(task, version="2").score("", truth)
+    with pytest.raises(UserError, match=r"score it with get_task\('coco_fewshot'\)"):
+        get_task("lvis_fewshot").score("", truth)
+    with pytest.raises(UserError, match=r"score it with get_task\('coco_fewshot', 'strict'\)"):
+        get_task("coco_fewshot", "paper").score("", truth)
 
 
 @pytest.mark.parametrize(

@@ -77,10 +77,10 @@ class RunConfig(BaseModel):
     )
     split_seed: int = Field(default=0, strict=True, ge=0, description="Seed that the few-shot split was drawn with.")
     categories: list[str] = Field(default=[], description="Only these categories; by default the task's own.")
-    ask: str | None = Field(
+    ask: str | dict[str, str] | None = Field(
         default=None,
         description="Which categories to ask per image: present (those in the truth), all, or file:PATH (a JSON map "
-        "of image id to category names); by default the task's own rule.",
+        "of image id to category names); by default the task's own rule. Of several tasks, a rule for each: TASK=RULE.",
     )
     annotations: Path | None = Field(default=None, description="Annotation file of the generic tasks.")
     images: Path | None = Field(default=None, description="Image folder of the generic tasks.")
@@ -142,12 +142,19 @@ class RunConfig(BaseModel):
             if name != "output_dir" and isinstance(path := getattr(self, name), Path)
         }
         changed["include"] = [str(Path(file).expanduser().absolute()) for file in self.include]
-        if self.ask is not None and self.ask.startswith("file:"):
-            changed["ask"] = f"file:{Path(self.ask.removeprefix('file:')).expanduser().absolute()}"
+        if isinstance(self.ask, str):
+            changed["ask"] = _absolute_rule(self.ask)
+        elif self.ask is not None:
+            changed["ask"] = {task: _absolute_rule(rule) for task, rule in self.ask.items()}
         return self.model_copy(update=changed)
 
     def data_spec(self) -> DataSpec:
-        """The part that says which data the run is about."""
+        """The part that says which data the run of one task is about."""
+        if isinstance(self.ask, dict):
+            raise UserError(
+                f"ask has a rule for each of {', '.join(self.ask)}, and this is about one task",
+                fix="give the rule alone: present, all or file:PATH",
+            )
         split = "train" if self.split is None and self.shots is not None else self.split
         return DataSpec(self.data, split, tuple(self.categories), self.ask, self.annotations, self.images)
 
@@ -190,6 +197,11 @@ class RunConfig(BaseModel):
     def sampling(self) -> Sampling:
         """The part that says how completions are drawn."""
         return Sampling(self.temperature, self.top_p, self.max_tokens, self.samples, self.seed)
+
+
+def _absolute_rule(rule: str) -> str:
+    kind, colon, path = rule.partition(":")
+    return f"file:{Path(path).expanduser().absolute()}" if kind == "file" and colon else rule
 
 
 def make_config(values: Mapping[str, Any], *, source: str = "the command line") -> RunConfig:

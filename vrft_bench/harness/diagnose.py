@@ -10,7 +10,7 @@ from vrft_bench.errors import UserError
 from vrft_bench.harness.progress import Progress, SilentProgress
 from vrft_bench.harness.store import RunStore, containing_run, read_manifest, utc_now, versions, write_json
 from vrft_bench.harness.stored_answers import StoredAnswers, plan_of_run
-from vrft_bench.tasks.base import NO_PREDICTION, MetricReport
+from vrft_bench.tasks.base import UNASKED, MetricReport
 
 DIAGNOSIS = "diagnosis.json"
 """The file of a run's folder that holds the figures."""
@@ -38,7 +38,7 @@ def diagnose_run(folder: str | Path, *, progress: Progress | None = None) -> Met
             metric.update(sample, prediction, n)
         for sample in plan.unasked():
             for n in range(plan.config.samples):
-                metric.update(sample, NO_PREDICTION, n)
+                metric.update(sample, UNASKED, n)
         report = metric.compute()
         report = replace(report, notes=(*report.notes, *answers.note()))
         write_json(folder / DIAGNOSIS, {"report": report.to_json(), "at": utc_now(), "versions": versions()})

@@ -29,6 +29,7 @@ class ListedRun:
     folder: Path
     status: str
     data: str = ""
+    protocol: str = ""
     done: int | None = None
     completions: int | None = None
     report: MetricReport | None = None
@@ -48,18 +49,19 @@ def _listed(folder: Path) -> ListedRun:
         manifest = read_manifest(folder)
         return _read(folder, manifest)
     except DataError as error:
-        data = manifest.data if manifest is not None else ""
-        return ListedRun(folder, "damaged", data, reason=" ".join(error.message.split()))
+        about = (manifest.data, manifest.config.protocol) if manifest is not None else ("", "")
+        return ListedRun(folder, "damaged", *about, reason=" ".join(error.message.split()))
 
 
 def _read(folder: Path, manifest: Manifest) -> ListedRun:
-    about = (manifest.data, manifest.finished, manifest.completions)
+    about = (manifest.data, manifest.config.protocol)
     if manifest.status == "complete":
         if not (folder / SAMPLES).is_file():
             raise DataError(f"{folder} has lost its {SAMPLES}")
-        return ListedRun(folder, manifest.status, *about, report=read_result(folder, manifest).report)
+        report = read_result(folder, manifest).report
+        return ListedRun(folder, manifest.status, *about, manifest.finished, manifest.completions, report)
     # Only the end of a session is written into the manifest: of one that is under way or was killed, records tell.
     with contextlib.closing(RecordIndex(folder / SAMPLES)) as index:
         done = len(index.answered)
     status = "running" if is_locked(folder) else "killed" if manifest.status == "running" else manifest.status
-    return ListedRun(folder, status, manifest.data, done, manifest.completions)
+    return ListedRun(folder, status, *about, done, manifest.completions)

@@ -13,7 +13,7 @@ from vrft_bench.harness.answers import AnswerStats, AnswerTally
 from vrft_bench.harness.models.base import Completion
 from vrft_bench.harness.plan import RunPlan
 from vrft_bench.harness.records import Record
-from vrft_bench.tasks.base import NO_PREDICTION, MetricReport, Prediction, Sample, Score
+from vrft_bench.tasks.base import NO_PREDICTION, UNASKED, MetricReport, Prediction, Sample, Score
 from vrft_bench.tasks.coordinates import Frame
 
 
@@ -65,7 +65,7 @@ class Scorer:
         """The figures over everything counted, with the truth of ``unasked`` questions missed."""
         for sample in unasked:
             for n in range(self._completions_per_sample):
-                self._metric.update(sample, NO_PREDICTION, n)
+                self._metric.update(sample, UNASKED, n)
         return self._metric.compute(), self.tally.stats(*self._dataset.notes, *notes)
 
     def read(self, sample: Sample, record: Record) -> tuple[Prediction, Score]:

@@ -37,10 +37,12 @@ def get_task(name: str, protocol: ProtocolName = "strict") -> Task:
 def select_tasks(wanted: Iterable[str]) -> list[str]:
     """Task names for names, groups (``fewshot_detection``) and globs (``*_ovd``), each once, in the order given.
 
-    Raises :class:`~vrft_bench.errors.UserError` for one that selects nothing.
+    With a hyphen before it (``-lisa_grounding``) it is taken out of those that stand before it. Raises
+    :class:`~vrft_bench.errors.UserError` for one that selects nothing, and where nothing is left.
     """
     chosen: dict[str, None] = {}
-    for item in wanted:
+    for given in wanted:
+        item = given.removeprefix("-")
         if item in TASK_GROUPS:
             names = list(TASK_GROUPS[item])
         elif any(sign in item for sign in "*?["):
@@ -53,5 +55,10 @@ def select_tasks(wanted: Iterable[str]) -> list[str]:
                 f"unknown task {item!r}{near}",
                 fix=f"choose from {', '.join([*TASKS.names(), *TASK_GROUPS])} (see `vrft-bench ls tasks`)",
             )
-        chosen.update(dict.fromkeys(names))
+        if item == given:
+            chosen.update(dict.fromkeys(names))
+        else:
+            chosen = {name: None for name in chosen if name not in names}
+    if not chosen:
+        raise UserError("no task is left", fix="name one before those that are left out: visual_rft,-lisa_grounding")
     return list(chosen)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 from vrft_bench.errors import UserError
 from vrft_bench.tasks.coordinates import Box, Frame, ModelProfile
+from vrft_bench.tasks.data_spec import DataSpec as DataSpec
 from vrft_bench.tasks.ground_truth import no_ground_truth, read_ground_truth
 from vrft_bench.tasks.targets import BoxTarget as BoxTarget
 from vrft_bench.tasks.targets import ClassTarget as ClassTarget
@@ -115,7 +116,9 @@ class Prediction:
 
 
 NO_PREDICTION = Prediction(Status.NO_ANSWER)
-"""What a failed or unasked sample counts as."""
+"""What a sample counts as whose completion never came."""
+UNASKED = Prediction(Status.NO_ANSWER)
+"""What a question counts as that nobody asked, whose truth is missed all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,30 +198,6 @@ class Metric(Protocol):
         """The figures over everything counted so far. Deterministic, and independent of the order of updates."""
 
 
-@dataclass(frozen=True, slots=True)
-class DataSpec:
-    """Which data a run is about. ``root`` is ``None`` for the embedded sample data.
-
-    ``ask`` is ``present``, ``all`` or ``file:PATH`` (``None``: the task's default); ``annotations`` and ``images`` name
-    the user's own files for the generic tasks.
-    """
-
-    root: Path | None = None
-    split: str | None = None
-    categories: tuple[str, ...] = ()
-    ask: str | None = None
-    annotations: Path | None = None
-    images: Path | None = None
-
-    def refuse_two_sources(self) -> None:
-        """Raise :class:`UserError` where a data root and the user's own files are given at once."""
-        if self.root is not None and (self.annotations is not None or self.images is not None):
-            raise UserError(
-                f"data come from a root ({self.root}) or from --annotations and --images, and both are given",
-                fix="leave out --data, or leave out --annotations and --images",
-            )
-
-
 @dataclass(frozen=True)
 class Dataset:
     """The samples of one split, read lazily: every call of ``samples`` walks them anew, in the same order.
@@ -261,6 +240,8 @@ class Task(ABC):
     blind_bounds: ClassVar[Mapping[str, float]] = {}
     """What a completion that never looked at the image may earn on average beyond the best honest constant: by reward
     component, and under ``metric`` by the headline figure. ``vrft-bench audit`` holds a task to it."""
+    max_tokens: ClassVar[int | None] = None
+    """The longest answer, where the rules say one and the user does not."""
     protocols: ClassVar[tuple[ProtocolName, ...]] = ("strict",)
     rules: ClassVar[Mapping[ProtocolName, str]] = {}
     """Protocol -> ``module:class`` where another class of the family holds its rules; imported when it is asked for."""

@@ -52,9 +52,10 @@ class ClassificationTask(Task):
             refuse_alike(rows.categories, spec.annotations or "the training set")
             return rows
         split = spec.split or "val"
-        if spec.annotations is not None or spec.ask is not None:
+        spec.refuse_ask(self.name)
+        if spec.annotations is not None:
             raise UserError(
-                f"task {self.name!r} takes no --ask, and --annotations only for rows of image, problem and solution",
+                f"task {self.name!r} takes --annotations only for rows of image, problem and solution",
                 fix="give --images DIR, a folder that holds one folder per class",
             )
         if spec.images is not None:

@@ -35,11 +35,15 @@ def _read(text: str, task: str, version: str, protocol: str) -> tuple[Frame, Tar
         raise no_ground_truth(text, "is not a JSON object")
     if missing := _KEYS - value.keys():
         raise no_ground_truth(text, f"lacks {', '.join(sorted(missing))}")
+    fixes = {
+        "task": f"score it with get_task({value['task']!r})",
+        "version": "make the ground truth anew with this version of the task, or install the version it names",
+        "protocol": f"score it with get_task({task!r}, {value['protocol']!r})",
+    }
     for key, mine in (("task", task), ("version", version), ("protocol", protocol)):
         if value[key] != mine:
             raise UserError(
-                f"this ground truth was made for {key} {value[key]!r}, and is scored by {key} {mine!r}",
-                fix="make the ground truth anew with this version of the task, or install the version it names",
+                f"this ground truth was made for {key} {value[key]!r}, and is scored by {key} {mine!r}", fix=fixes[key]
             )
     try:
         return Frame.from_json(value), target_from_json(value["target"])

@@ -44,10 +44,11 @@ class GroundingTask(Task):
         if (rows := rows_of(spec, self.name, "grounding")) is not None:
             return rows
         split = spec.split or "val"
-        if spec.categories or spec.ask is not None or spec.annotations is not None:
+        spec.refuse_ask(self.name)
+        if spec.categories or spec.annotations is not None:
             raise UserError(
-                f"task {self.name!r} has no categories and takes no --ask, and --annotations only for rows of image, "
-                "problem and solution",
+                f"task {self.name!r} has no categories, and takes --annotations only for rows of image, problem and "
+                "solution",
                 fix="leave them out; --images DIR names a ReasonSeg-format folder",
             )
         if spec.images is not None:

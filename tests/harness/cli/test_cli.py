@@ -110,6 +110,7 @@ def test_ls_runs_lists_what_ran(cli: Any) -> None:
     assert "no runs in results" in cli("ls", "runs").out
     folder = cli("-t", "lisa_grounding", "-m", "mock/gold", "-L", "5").out.splitlines()[-1]
     row = json.loads(cli("ls", "runs", "--json").out)[0]
+    assert row["protocol"] == "strict"
     assert (row["run"], row["status"], row["data"], row["headline"]) == (folder, "complete", "sample", "miou 1.000")
     assert row["done"] == "5/5"
     assert "reason" not in cli("ls", "runs").out

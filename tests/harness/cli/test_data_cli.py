@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from vrft_bench.tasks import get_task
+from vrft_bench.tasks.base import DataSpec
 from vrft_bench.tasks.data import sources
 from vrft_bench.tasks.data.sources import Download, Need
 
@@ -107,6 +109,20 @@ def test_fetch_says_what_went_wrong(cli: Any, tmp_path: Path, owner: Path, monke
     assert "gave a file with the sha256" in cli(*command).err
 
 
+def test_fetch_shows_how_far_it_is(cli: Any, tmp_path: Path, owner: Path) -> None:
+    with zipfile.ZipFile(owner / "val2017.zip", "w") as archive:
+        archive.writestr("val2017/000000000139.jpg", bytes(2_500_000))
+    lines = cli("data", "fetch", "coco_fewshot", "--data", str(tmp_path / "data")).err.splitlines()
+    assert (lines[0], lines[-1]) == ("val2017.zip: 0.0 of 2.5 MB", "val2017.zip: 2.5 of 2.5 MB")
+    assert len(lines) == 2, "off a terminal a line every ten seconds is enough"
+
+
+def test_a_data_root_that_cannot_be_made_is_named(cli: Any, tmp_path: Path, owner: Path) -> None:
+    (tmp_path / "file").write_text("")
+    outcome = cli("data", "fetch", "coco_fewshot", "--data", str(tmp_path / "file" / "data"))
+    assert (outcome.code, "coco/images cannot be made: Not a directory" in outcome.err) == (2, True)
+
+
 def test_fetch_says_what_is_left_to_the_user(cli: Any, tmp_path: Path) -> None:
     outcome = cli("data", "fetch", "lisa_grounding", "--data", str(tmp_path))
     assert outcome.code == 3
@@ -137,6 +153,19 @@ def test_split_writes_manifests_that_do_not_change(cli: Any, tmp_path: Path) -> 
     assert other.code == 2
     assert "is there and differs" in other.err
     assert "no list of numbers" in cli("data", "split", "lvis_fewshot", "--shots", "few").err
+
+
+def test_split_names_a_category_that_has_nothing_to_draw(cli: Any, tmp_path: Path) -> None:
+    images(tmp_path / "train", (1, 0, 0))
+    document = {
+        "images": [{"id": 1, "file_name": "0.png", "width": 256, "height": 256}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20]}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(document))
+    own = ("--annotations", "train.json", "--images", "train")
+    (row,) = json.loads(cli("data", "split", "detection", *own, "--shots", "2", "--json").out)
+    assert (row["samples"], row["short"]) == (1, {"cat": 1, "dog": 0})
 
 
 def test_overlap_finds_shared_images(cli: Any, tmp_path: Path) -> None:
@@ -170,6 +199,16 @@ def test_ask_map_writes_what_a_run_takes(cli: Any, tmp_path: Path) -> None:
     assert report["figures"][report["headline"]]["value"] == 1.0
     again = cli("data", "ask-map", "lvis_fewshot", "--model", "mock/gold", "-o", "map.json")
     assert (again.code, "is there already" in again.err) == (2, True)
+
+
+def test_what_an_ask_map_leaves_out_is_missed_and_not_said_to_be_asked(cli: Any) -> None:
+    present = get_task("coco_fewshot").load(DataSpec(ask="present"))
+    chosen, *left_out = [sample.fields for sample in present.samples()]
+    Path("map.json").write_text(json.dumps({chosen["image_id"]: [chosen["category"]]}))
+    asked = ("-t", "coco_fewshot", "-m", "mock/gold", "--ask", "file:map.json", "--json")
+    rows = json.loads(cli(*asked).out)["report"]["by_category"]
+    assert {name: row["images"] for name, row in rows.items() if row["images"]} == {chosen["category"]: 1}
+    assert all(rows[fields["category"]]["truths"] for fields in left_out)
 
 
 def test_a_file_where_a_folder_is_wanted_is_one_message(cli: Any, tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def _runs(output_dir: Path) -> list[dict[str, str]]:
                 "status": run.status,
                 "done": "" if run.completions is None else f"{run.done}/{run.completions}",
                 "data": run.data,
+                "protocol": run.protocol,
                 "headline": f"{report.headline} {figure_text(report.figures[report.headline])}" if report else "",
                 "reason": run.reason,
             }

@@ -44,7 +44,7 @@ def print_result(result: RunResult, *, plain: bool = False) -> None:
     parts = [
         manifest.task,
         manifest.model,
-        f"profile {manifest.identity['profile']['name']}",
+        "thousandths" if manifest.config.protocol == "paper" else f"profile {manifest.identity['profile']['name']}",
         f"protocol {manifest.config.protocol}",
         f"data: {manifest.data}",
     ]
@@ -61,6 +61,8 @@ def print_result(result: RunResult, *, plain: bool = False) -> None:
 
 def heading(name: str) -> str:
     """What people read in place of a figure's key."""
+    if name.startswith("ap_") and name not in _HEADINGS:
+        return f"AP {name.removeprefix('ap_').replace('_', ' ')}"
     return _HEADINGS.get(name, name.replace("_", " "))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,7 @@ import typer
 
 from vrft_bench.errors import RunInterrupted, UserError
 from vrft_bench.harness.cli.data_root import with_data_root
-from vrft_bench.harness.cli.options import Annotations, Ask, Categories, Data, Debug, Images, Include, Plain, Split
+from vrft_bench.harness.cli.options import Annotations, Categories, Data, Debug, Images, Include, Plain, Split
 
 if TYPE_CHECKING:
     from vrft_bench.harness.config import RunConfig
@@ -25,7 +25,9 @@ HELP_MODEL = "backend/name (hf/PATH_OR_ID, hf/tiny, mock/gold, ...) or the path 
 def run(
     task: Annotated[
         list[str] | None,
-        typer.Option("--task", "--tasks", "-t", help="Task, group or glob; commas or repeats for more."),
+        typer.Option(
+            "--task", "--tasks", "-t", help="Task, group or glob; commas or repeats for more, -NAME leaves one out."
+        ),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help=HELP_MODEL + " Default: hf/tiny.")] = None,
     model_args: Annotated[
@@ -67,7 +69,13 @@ def run(
     ] = None,
     split_seed: Annotated[int | None, typer.Option("--split-seed", help="Its seed. Default: 0.")] = None,
     categories: Categories = None,
-    ask: Ask = None,
+    ask: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE",
+            help="Which categories to ask of an image: present, all, or file:MAP.json. For several tasks TASK=RULE.",
+        ),
+    ] = None,
     annotations: Annotations = None,
     images: Images = None,
     limit: Annotated[int | None, typer.Option("--limit", "-L", help="Only the first N questions.")] = None,
@@ -102,6 +110,7 @@ def run(
     from vrft_bench.harness.config import merge, read_config_file
     from vrft_bench.harness.models import open_backend
     from vrft_bench.harness.models.base import Anticipates
+    from vrft_bench.harness.of_task import check_ask
     from vrft_bench.harness.plan import choose_task, workload_of
     from vrft_bench.harness.progress import make_progress
     from vrft_bench.harness.run import carry_out
@@ -131,7 +140,7 @@ def run(
         "shots": shots,
         "split_seed": split_seed,
         "categories": categories,
-        "ask": ask,
+        "ask": _ask_rules(ask),
         "annotations": annotations,
         "images": images,
         "limit": limit,
@@ -154,6 +163,7 @@ def run(
     if not settings.task:
         raise UserError("no task is given", fix="say --task NAME; `vrft-bench ls tasks` lists them")
     tasks = [choose_task(name, settings) for name in select_tasks(settings.task)]
+    check_ask(settings, [chosen.name for chosen in tasks])
     backend = open_backend(settings)
     try:
         plans = _plans(tasks, backend, settings)
@@ -186,19 +196,27 @@ def run(
 
 
 def _plans(tasks: Sequence[Task], backend: Backend, settings: RunConfig) -> list[RunPlan]:
-    """A plan per task, made before anything is asked: what is wrong with the last one is said at once."""
-    from vrft_bench.harness.config import merge
+    """A plan per task, made before anything is asked: what is wrong with any of them is said at once."""
+    from vrft_bench.harness.of_task import config_of_task
     from vrft_bench.harness.plan import make_plan, resolve_profile
 
     plans = []
+    failed: dict[str, UserError] = {}
     for task in tasks:
         try:
-            own = with_data_root(merge(settings, {"task": [task.name]}), task)
+            own = with_data_root(config_of_task(settings, task), task)
             plans.append(make_plan(task, resolve_profile(own, backend), own))
         except UserError as error:
-            if len(tasks) > 1 and repr(task.name) not in error.message:
-                error.message = f"task {task.name!r}: {error.message}"
-            raise
+            if len(tasks) == 1:
+                raise
+            failed[task.name] = error
+    if failed:
+        lines = "".join(f"\n  {name}: {' '.join(str(error).split())}" for name, error in failed.items())
+        left = "" if len(failed) == len(tasks) else f", or leave them out: --task {_without(settings.task, failed)}"
+        said = f"{len(failed)} of {len(tasks)} tasks cannot be run, and nothing was asked:{lines}"
+        summary = UserError(said, fix=f"mend that{left}")
+        summary.exit_code = max(error.exit_code for error in failed.values())
+        raise summary
     return plans
 
 
@@ -223,6 +241,25 @@ def _on_off(flag: str, value: str | None) -> bool | None:
     if value.lower() not in ("on", "off"):
         raise UserError(f"{flag} {value!r} is neither on nor off", fix=f"write {flag} on")
     return value.lower() == "on"
+
+
+def _without(wanted: Sequence[str], names: Iterable[str]) -> str:
+    return ",".join([*wanted, *(f"-{name}" for name in names)])
+
+
+def _ask_rules(given: list[str] | None) -> str | dict[str, str] | None:
+    """A rule for every task, or by task where they are written ``TASK=RULE``."""
+    if given is None:
+        return None
+    plain = [text for text in given if "=" not in text or text.startswith("file:")]
+    if len(given) == 1 and plain:
+        return plain[0]
+    if plain:
+        raise UserError(
+            f"--ask {plain[0]!r} stands beside another rule, and does not say for which task",
+            fix="write a rule for each: --ask coco_fewshot=file:MAP.json --ask lvis_fewshot=all",
+        )
+    return {task.strip(): rule.strip() for task, _, rule in (text.partition("=") for text in given)}
 
 
 def _split(values: list[str] | None) -> list[str] | None:

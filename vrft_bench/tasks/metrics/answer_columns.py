@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vrft_bench.tasks.base import NO_PREDICTION, UNPARSABLE, BoxTarget, Detection, Prediction
+from vrft_bench.tasks.base import NO_PREDICTION, UNASKED, UNPARSABLE, BoxTarget, Detection, Prediction
 from vrft_bench.tasks.coordinates import Box
 from vrft_bench.tasks.metrics.outcome_table import ImageIds
 
@@ -103,8 +103,8 @@ class AnswerColumns:
 
 
 def answered(prediction: Prediction) -> Answered:
-    """Whether ``prediction`` was read. What never came is counted as the one constant ``NO_PREDICTION``."""
-    if prediction is NO_PREDICTION:
+    """Whether ``prediction`` was read. What never came is counted as one of two constants."""
+    if prediction is NO_PREDICTION or prediction is UNASKED:
         return Answered.NEVER
     return Answered.UNPARSABLE if prediction.status in UNPARSABLE else Answered.READ
 

@@ -32,7 +32,6 @@ class CategoryFigures:
 
     values: dict[str, Floats]
     truths: Integers
-    images: Integers
     replicates: dict[str, Floats]
     orders: Floats
     tied: NDArray[np.bool_]
@@ -69,7 +68,6 @@ def category_figures(
     return CategoryFigures(
         values={name: mean_over_runs([values[name] for values in by_run]) for name in by_run[0]},
         truths=_sums(first, first.truths[0], categories).astype(np.int64),
-        images=np.bincount(first.question_category, minlength=categories),
         replicates=resampled_ap(by_area, categories, images, replicates, seed),
         orders=mean_over_runs(shuffled),
         tied=np.isin(np.arange(categories), np.concatenate(tied)),
@@ -105,7 +103,6 @@ def joined(parts: Sequence[CategoryFigures]) -> CategoryFigures:
     return CategoryFigures(
         values={name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
         truths=np.concatenate([part.truths for part in parts]),
-        images=np.concatenate([part.images for part in parts]),
         replicates={
             name: np.concatenate([part.replicates[name] for part in parts], axis=1) for name in parts[0].replicates
         },

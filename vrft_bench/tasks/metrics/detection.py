@@ -23,7 +23,7 @@ from itertools import compress
 
 import numpy as np
 
-from vrft_bench.tasks.base import BoxTarget, Dataset, Figure, MetricReport, Prediction, Sample
+from vrft_bench.tasks.base import UNASKED, BoxTarget, Dataset, Figure, MetricReport, Prediction, Sample
 from vrft_bench.tasks.metrics.average_precision import Floats, mean_defined
 from vrft_bench.tasks.metrics.category_figures import TIE_ORDERS, CategoryFigures, category_figures, joined
 from vrft_bench.tasks.metrics.outcome_table import ImageIds, OutcomeTable, category_batches, image_order
@@ -58,7 +58,7 @@ class DetectionMetric:
 
     ``groups`` names sets of categories (novel, base) that get a figure ``ap_<group>`` of their own. With
     ``over_areas``, ``ap_areas`` is the headline; without, it is not shown. Every question must be counted, also those
-    that nobody asked (with ``NO_PREDICTION``), and once for each completion index.
+    that nobody asked (with ``UNASKED``), and once for each completion index.
     """
 
     def __init__(
@@ -82,10 +82,11 @@ class DetectionMetric:
         self._level = confidence_level
         self._images = ImageIds()
         self._tables: dict[int, OutcomeTable] = {}
+        self._asked = [0] * len(dataset.categories)
         self._boxes = self._without_confidence = self._cut = self._unverified = 0
 
     def update(self, sample: Sample, prediction: Prediction, n: int = 0) -> None:
-        """Count the answer to one question; ``NO_PREDICTION`` misses all its truth."""
+        """Count the answer to one question; ``NO_PREDICTION`` and ``UNASKED`` miss all its truth."""
         target = sample.target
         assert isinstance(target, BoxTarget)
         detections = prediction.detections
@@ -93,7 +94,10 @@ class DetectionMetric:
         table = self._tables.get(n)
         if table is None:
             table = self._tables[n] = OutcomeTable(self._images)
-        table.add(sample.fields["image_id"], self._index[sample.fields["category"]], outcome)
+        category = self._index[sample.fields["category"]]
+        table.add(sample.fields["image_id"], category, outcome)
+        if n == 0 and prediction is not UNASKED:
+            self._asked[category] += 1
         self._boxes += len(detections)
         for item in detections:
             if item.confidence is None:
@@ -162,7 +166,7 @@ class DetectionMetric:
         return {
             name: {
                 "truths": int(found.truths[index]),
-                "images": int(found.images[index]),
+                "images": self._asked[index],
                 **{
                     key: self._with_interval(_defined(values[key][index]), item[:, index])
                     for key, item in found.replicates.items()

@@ -49,7 +49,7 @@ _LRP_PARTS = ("olrp", "loc", "fp", "fn", "lrp", "threshold")
 class DiagnosisMetric:
     """The companions of AP over the samples of ``dataset``, each of which asks for one category in one image.
 
-    As for ``DetectionMetric``, every question must be counted, also those that nobody asked (with ``NO_PREDICTION``),
+    As for ``DetectionMetric``, every question must be counted, also those that nobody asked (with ``UNASKED``),
     once for each completion index. Memory: 40 bytes per predicted and per true box, and about 200 per predicted box
     while computing.
     """

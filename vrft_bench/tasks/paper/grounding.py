@@ -24,6 +24,7 @@ class PaperGroundingTask(GroundingTask):
     """
 
     protocols = ("strict", "paper")
+    max_tokens: ClassVar[int | None] = 128
     blind_bounds: ClassVar[Mapping[str, float]] = {"giou": 0.35, "metric": 0.35}
 
     def require_libraries(self) -> None:
