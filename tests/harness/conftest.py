@@ -1,4 +1,4 @@
-"""Fixtures around the generated task of questions.py."""
+"""Fixtures around the generated task of questions.py; what the tests here import from files beside them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from vrft_bench.harness.store import SAMPLES
 from vrft_bench.registry import TASKS
 
 
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("questions", Path(__file__).with_name("questions.py"))
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
-    module = sys.modules["questions"] = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-_MODULE = _load()
+_MODULE = _load("questions")
+_load("results_files")
 
 
 @pytest.fixture

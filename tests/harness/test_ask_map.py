@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,18 @@ def test_a_stopped_call_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["9"] == ["dog"]
 
 
+def test_half_a_line_is_gone_before_another_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    for stop in (3, 2):
+        with pytest.raises(KeyboardInterrupt):
+            write_ask_map(TASK, DataSpec(), Says({"1:cat": "yes"}, stop=stop), ABS_ORIGINAL, path)
+        with (tmp_path / "map.json.partial").open("a") as file:
+            file.write('["3:dog", tr')
+    third = Says({})
+    assert write_ask_map(TASK, DataSpec(), third, ABS_ORIGINAL, path).yes == 1
+    assert len(third.asked) == 15
+
+
 def test_another_prompt_or_a_file_that_is_there_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
     with pytest.raises(KeyboardInterrupt):
@@ -119,6 +132,33 @@ def test_another_prompt_or_a_file_that_is_there_is_refused(tmp_path: Path) -> No
         write_ask_map(TASK, DataSpec(), Says({}), ABS_ORIGINAL, tmp_path / "b.json", prompt="Anything?")
     with pytest.raises(UserError, match="is no detection task"):
         write_ask_map(get_task("lisa_grounding"), DataSpec(), Says({}), ABS_ORIGINAL, tmp_path / "b.json")
+
+
+def test_answers_about_other_data_are_not_taken_up(tmp_path: Path) -> None:
+    """The same ids and categories, but other images and truth: another file of annotations, say."""
+    path = tmp_path / "map.json"
+    with pytest.raises(KeyboardInterrupt):
+        write_ask_map(TASK, DataSpec(), Says({}, stop=3), ABS_ORIGINAL, path)
+    with pytest.raises(UserError, match=r"was begun otherwise: data\.sha256"):
+        write_ask_map(replace(TASK, size=18), DataSpec(), Says({}), ABS_ORIGINAL, path)
+
+
+def test_two_processes_do_not_make_one_map(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+
+    class Second(Says):
+        def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+            with pytest.raises(UserError, match=r"another process is making .*map\.json"):
+                write_ask_map(TASK, DataSpec(), Says({}), ABS_ORIGINAL, path)
+            return super().generate(requests)
+
+    assert write_ask_map(TASK, DataSpec(), Second({}), ABS_ORIGINAL, path).questions == 20
+
+
+def test_a_call_that_was_killed_before_its_first_line_was_whole_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    (tmp_path / "map.json.partial").write_text('{"task": "ques')
+    assert write_ask_map(TASK, DataSpec(), Says({"0:cat": "yes"}), ABS_ORIGINAL, path).yes == 1
 
 
 def test_failed_questions_are_left_out_and_many_end_the_call(tmp_path: Path) -> None:

@@ -66,6 +66,15 @@ def test_a_run_with_chosen_rewards_is_another_run_and_is_scored_by_them_again(tm
     assert json.loads(again.stdout.splitlines()[-1])["answers"] == chosen["answers"]
 
 
+def test_rewards_in_a_config_file_are_those_of_the_flag(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("task: [lvis_fewshot]\nmodel: mock/noisy\nreward: iou=1,format=0.5\n")
+    by_file = run_of(tmp_path / "file", "-c", str(tmp_path / "run.yaml"))
+    by_flag = run_of(tmp_path / "flag", "-t", "lvis_fewshot", "-m", "mock/noisy", "--reward", "iou=1,format=0.5")
+    assert by_file["answers"] == by_flag["answers"]
+    names = [Path(str(run["folder"])).name.rsplit("-", 1)[-1] for run in (by_file, by_flag)]
+    assert names[0] == names[1], "the fingerprint"
+
+
 def test_an_unknown_reward_names_the_nearest(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(app, ["run", "-o", str(tmp_path), "-t", "lvis_fewshot", "--reward", "iuo"])
     assert isinstance(outcome.exception, UserError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from vrft_bench.harness.config import RunConfig
 from vrft_bench.harness.models.base import Completion, Request
 from vrft_bench.harness.models.mock import gold, mock_backend
 from vrft_bench.harness.run import evaluate
-from vrft_bench.harness.segmentation import segment_run
+from vrft_bench.harness.segmentation import StoredMasks, segment_run
 from vrft_bench.harness.store import RunStore
 from vrft_bench.tasks import get_task
 from vrft_bench.tasks.base import ImageRef, MaskTarget
@@ -103,6 +104,32 @@ def test_a_mask_is_made_once_and_read_back_bit_by_bit(run: Callable[..., Any]) -
     other = _Counting(shift=3)
     assert segment_run(result.folder, other).report != report
     assert len(other.drawn) == len(first.drawn)
+
+
+def test_images_of_one_name_and_an_image_that_was_replaced_have_masks_of_their_own(tmp_path: Path) -> None:
+    """A stored mask belongs to what the image shows, whatever its file is called and wherever it lies."""
+    images = []
+    for number, folder in enumerate(("first", "second")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.png").write_bytes(bytes([number]))
+        images.append(ImageRef(20, 10, tmp_path / folder / "1.png"))
+    box = (0.0, 0.0, 10.0, 10.0)
+
+    def drawn_for(*asked: ImageRef) -> int:
+        segmenter = _Counting()
+        with contextlib.closing(StoredMasks(tmp_path / "masks.jsonl", segmenter)) as masks:
+            for image in asked:
+                assert masks.segment(image, box).sum() == fill_ellipse(box, 20, 10).sum()
+        return len(segmenter.drawn)
+
+    assert drawn_for(images[0], images[1], images[0]) == 2
+    assert drawn_for(*images) == 0
+    assert drawn_for(ImageRef(20, 10, data=bytes([1]))) == 0
+    (tmp_path / "first" / "1.png").write_bytes(b"another picture")
+    assert drawn_for(*images) == 1
+    (tmp_path / "second" / "1.png").unlink()
+    with pytest.raises(DataError, match="put the image back"):
+        drawn_for(images[1])
 
 
 def test_a_torn_line_is_made_again_and_another_flaw_is_told(run: Callable[..., Any]) -> None:

@@ -7,12 +7,14 @@ import pickle
 import random
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vrft_bench.errors import UserError
+from vrft_bench.tasks import more_rewards
 from vrft_bench.tasks.base import BoxTarget, Detection, MaskTarget, Prediction, Reward, Status
 from vrft_bench.tasks.boxes import iou
 from vrft_bench.tasks.coordinates import Box
@@ -147,6 +149,20 @@ def test_soft_iou_of_a_flood_of_boxes_is_matched_greedily_and_one_to_one() -> No
     assert SOFT_IOU(detected(*flood[::-1]), BoxTarget(truths)) == pytest.approx(80 * 0.8 / 160)
 
 
+@given(st.lists(random_boxes, max_size=6), st.lists(random_boxes, min_size=1, max_size=5))
+def test_the_greedy_matching_takes_the_greatest_iou_first(found: list[Box], truths: list[Box]) -> None:
+    pairs = sorted(
+        ((iou(box, truth), -i, -j) for i, box in enumerate(found) for j, truth in enumerate(truths)), reverse=True
+    )
+    taken: set[tuple[str, int]] = set()
+    values = []
+    for overlap, i, j in pairs:
+        if overlap > 0.0 and not {("box", i), ("truth", j)} & taken:
+            taken |= {("box", i), ("truth", j)}
+            values.append(overlap)
+    assert sorted(overlap for _, _, overlap in more_rewards._greedy(found, tuple(truths))) == sorted(values)
+
+
 def test_coco_is_the_mean_of_f1_over_thresholds_by_hand() -> None:
     # IoU .6 is right at .50, .55 and .60; the other at all ten; 2 TP / (2 truths + 3 boxes).
     prediction = detected((CLOSE_A, 0.1), (B, 0.9), (C, 0.5))
@@ -179,6 +195,44 @@ def test_optimal_lrp_leaves_out_what_is_less_sure() -> None:
     # A poor box (IoU .5) below an extra is better left out: (0 + 1 miss) / 2, against (0 + 1 + 1 extra) / 3.
     poor = (20.0, 0.0, 30.0, 5.0)
     assert OPTIMAL_LRP(detected((A, 0.9), (poor, 0.5), (C, 0.6)), target) == pytest.approx(1 / 2)
+
+
+def test_optimal_lrp_matches_the_boxes_that_are_kept_anew() -> None:
+    """An unsure box that lies better than a sure one takes its truth, and gives it back where it is left out."""
+    near_a = (0.0, 0.0, 10.0, 9.0)
+    assert LRP(detected((near_a, 0.9), (A, 0.1)), BoxTarget((A,))) == pytest.approx(1 - 1 / 2)
+    assert OPTIMAL_LRP(detected((near_a, 0.9), (A, 0.1)), BoxTarget((A,))) == pytest.approx(1 - 0.1 / 0.5)
+
+
+@given(random_predictions, random_targets)
+def test_optimal_lrp_is_the_best_lrp_of_all_confidences(prediction: Prediction, target: BoxTarget) -> None:
+    stated = [1.0 if item.confidence is None else item.confidence for item in prediction.detections]
+    if not target.findable or not stated:
+        return
+    best = max(
+        LRP(detected(*[item for item, own in zip(prediction.detections, stated, strict=True) if own >= least]), target)
+        for least in stated
+    )
+    assert OPTIMAL_LRP(prediction, target) == pytest.approx(best, abs=1e-12)
+
+
+def test_optimal_lrp_of_a_flood_of_boxes_is_matched_once() -> None:
+    flood = [((index / 100, 0.0, 10.0 + index / 100, 10.0), 0.9 - index / 1000) for index in range(200)]
+    assert len(flood) ** 2 > EXACT_PAIRS
+    assert OPTIMAL_LRP(detected(*flood), BoxTarget((A,))) == 1.0
+    assert OPTIMAL_LRP(detected((C, 1.0), *flood), BoxTarget((A,))) == pytest.approx(1 - 1 / 2)
+
+
+@given(st.lists(st.tuples(st.sampled_from([A, CLOSE_A, B, C]), st.sampled_from([None, 0.2, 0.5, 0.9])), max_size=5))
+def test_matched_once_optimal_lrp_is_the_same_where_no_two_boxes_want_one_truth(
+    items: list[tuple[Box, float | None]],
+) -> None:
+    target = BoxTarget((A, B))
+    wanted = [(0 if box in (A, CLOSE_A) else 1) for box, _ in items if box != C]
+    if len(wanted) == len(set(wanted)):
+        value = OPTIMAL_LRP(detected(*items), target)
+        with mock.patch.object(more_rewards, "EXACT_PAIRS", -1):
+            assert OPTIMAL_LRP(detected(*items), target) == value
 
 
 @given(random_predictions, random_targets)

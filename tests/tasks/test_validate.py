@@ -99,3 +99,27 @@ def test_a_reward_for_silence_is_named() -> None:
 def test_an_empty_selection_is_named() -> None:
     (check, *_) = validate(cast(DetectionTask, get_task("coco_fewshot")), DataSpec(), [], limit=0)
     assert (check.passed, check.detail) == (False, "no sample")
+
+
+def test_image_files_that_a_run_could_not_use_are_named(tmp_path: Path) -> None:
+    """Their header is looked at: what an interrupted copy leaves, and annotations of another size."""
+    for number, size in ((1, (60, 40)), (2, (40, 60))):
+        Image.new("RGB", size).save(tmp_path / f"{number}.png")
+    (tmp_path / "3.png").write_bytes(b"")
+    rows = [{"id": number, "file_name": f"{number}.png", "width": 60, "height": 40} for number in (1, 2, 3, 4)]
+    boxes = [{"id": row["id"], "image_id": row["id"], "category_id": 1, "bbox": [1, 2, 30, 20]} for row in rows]
+    document = {"images": rows, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    spec = DataSpec(annotations=tmp_path / "a.json", images=tmp_path)
+
+    def wrong(limit: int) -> str:
+        found = {check.name: check for check in validate(get_task("detection"), spec, [QWEN2_VL], limit=limit)}
+        check = found["image files open with the size that the data state"]
+        assert check.looked_at == limit
+        assert check.passed is (check.detail == "")
+        return check.detail
+
+    assert wrong(1) == ""
+    assert wrong(2) == f"1 samples, first '2:cat': {tmp_path}/2.png has (40, 60) pixels, and the data state (60, 40)"
+    (tmp_path / "2.png").unlink()
+    assert wrong(4) == f"1 samples, first '3:cat': {tmp_path}/3.png is no image in a format that is read"

@@ -15,9 +15,11 @@ Answers are kept in ``MAP.json.partial`` while the model works, so that a stoppe
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -26,9 +28,11 @@ from vrft_bench.errors import PartialRunError, UserError
 from vrft_bench.harness.identity import differences
 from vrft_bench.harness.models.base import Backend, Completion, Request, Sampling
 from vrft_bench.harness.progress import Progress, SilentProgress
+from vrft_bench.harness.records import disk_error
 from vrft_bench.tasks.base import BoxTarget, ClassTarget, Dataset, DataSpec, Sample, Task
 from vrft_bench.tasks.classification import ClassificationTask
 from vrft_bench.tasks.coordinates import Frame, ModelProfile
+from vrft_bench.tasks.data.survey import QUESTIONS, survey
 from vrft_bench.tasks.detection import DetectionTask
 
 PROMPT = "Is there a '{category}' in the image? Answer with one word, yes or no."
@@ -93,8 +97,9 @@ def write_ask_map(
     ``prompt`` holds ``{category}``. For LVIS the pairs are those that LVIS judges: no other can change a figure.
 
     Raises :class:`UserError` for a task that is no detection task, a prompt without ``{category}``, and a ``path`` that
-    is there, or was begun with another model, prompt or data; :class:`PartialRunError` where more than ``max_failures``
-    of the answers did not come, and what did is kept.
+    is there, is being made by another process, or was begun with another model, prompt or data;
+    :class:`PartialRunError` where more than ``max_failures`` of the answers did not come, or the disk takes no more,
+    and what came is kept.
     """
     progress = progress or SilentProgress()
     if not isinstance(task, DetectionTask):
@@ -106,39 +111,46 @@ def write_ask_map(
     dataset = task.load(replace(spec, ask="all"))
     presence = PresenceTask("presence", "1", "whether an image shows a category", template=prompt)
     sampling = Sampling(max_tokens=max_tokens)
+    facts = survey(dataset)
     identity = {
         "task": task.name,
-        "data": {"split": dataset.split, "is_sample": dataset.is_sample, "categories": list(dataset.categories)},
+        "data": {
+            "split": dataset.split,
+            "is_sample": dataset.is_sample,
+            "categories": list(dataset.categories),
+            "sha256": facts.sha256,
+        },
         "prompt": prompt,
         "sampling": sampling.to_json(),
         "profile": profile.to_json(),
         "model": dict(backend.identity()),
     }
     answers = _Answers(path, json.loads(json.dumps(identity, default=str)))
-    total = sum(1 for _ in dataset.samples())
-    progress.begin(f"ask map of {task.name}", total, len(answers.known))
+    total = facts.counts[QUESTIONS]
     failed = 0
     truth: dict[str, bool] = {}  # of the questions in flight
-    for completion in backend.generate(_requests(presence, dataset, profile, sampling, answers.known, truth)):
-        is_there = truth.pop(completion.sample_id)
-        if completion.error is not None:
-            failed += 1
-            progress.advance(None)
-            if failed > max_failures * total:
-                raise PartialRunError(
-                    f"stopped: {failed} of {total} questions failed, the last with: {completion.error}",
-                    fix="mend the cause and repeat the command: it goes on where it stopped",
-                )
-            continue
-        answer = _answer(presence, completion, profile)
-        answers.add(completion.sample_id, answer)
-        progress.advance(float(answer is is_there))
-    progress.end()
-    report = _write_map(dataset, answers, path, failed)
-    path.with_name(path.name + ".info").write_text(
-        json.dumps({**answers.identity, **report.to_json()}, indent=1) + "\n", encoding="utf-8"
-    )
-    answers.discard()
+    with closing(answers):
+        progress.begin(f"ask map of {task.name}", total, len(answers.known))
+        for completion in backend.generate(_requests(presence, dataset, profile, sampling, answers.known, truth)):
+            is_there = truth.pop(completion.sample_id)
+            if completion.error is not None:
+                failed += 1
+                progress.advance(None)
+                if failed > max_failures * total:
+                    raise PartialRunError(
+                        f"stopped: {failed} of {total} questions failed, the last with: {completion.error}",
+                        fix="mend the cause and repeat the command: it goes on where it stopped",
+                    )
+                continue
+            answer = _answer(presence, completion, profile)
+            answers.add(completion.sample_id, answer)
+            progress.advance(float(answer is is_there))
+        progress.end()
+        report = _write_map(dataset, answers, path, failed)
+        path.with_name(path.name + ".info").write_text(
+            json.dumps({**answers.identity, **report.to_json()}, indent=1) + "\n", encoding="utf-8"
+        )
+        answers.discard()
     return report
 
 
@@ -188,7 +200,10 @@ def _is_present(sample: Sample) -> bool:
 
 
 class _Answers:
-    """The answers so far, a line each, under a first line that says what they answer."""
+    """The answers so far, a line each, under a first line that says what they answer. One process has them at a time.
+
+    Raises :class:`UserError` where another process has them, or they were begun otherwise.
+    """
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
         self.identity = identity
@@ -196,27 +211,44 @@ class _Answers:
         self._path = path.with_name(path.name + ".partial")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            if not self._path.exists():
-                self._path.write_text(json.dumps(identity) + "\n", encoding="utf-8")
-                return
+            self._file = self._path.open("a+b")
         except OSError as error:
             raise UserError(
                 f"{path} cannot be written: {error.strerror or error}",
                 fix="name a file in a folder that can be written",
             ) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise UserError(f"another process is making {path}", fix="wait for it, or name another file") from None
         self._take_up()
 
     def add(self, sample_id: str, answer: bool | None) -> None:
         self.known[sample_id] = answer
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([sample_id, answer]) + "\n")
+        self._write([sample_id, answer])
 
     def discard(self) -> None:
         self._path.unlink()
 
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, value: Any) -> None:
+        try:
+            self._file.write(json.dumps(value).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise disk_error(self._path, error) from error
+
     def _take_up(self) -> None:
         """Read what is there; a last line that was not written whole is dropped."""
-        whole, _, torn = self._path.read_bytes().rpartition(b"\n")
+        self._file.seek(0)
+        whole, end, _ = self._file.read().rpartition(b"\n")
+        self._file.truncate(len(whole + end))
+        if not end:
+            self._write(self.identity)
+            return
         try:
             first, *lines = (json.loads(line) for line in whole.split(b"\n"))
             self.known = dict(lines)
@@ -228,6 +260,3 @@ class _Answers:
                 f"{self._path} was begun otherwise: {'; '.join(changed[:3])}",
                 fix="repeat the command as it was, name another file with -o, or delete it",
             )
-        if torn:
-            with self._path.open("r+b") as file:
-                file.truncate(len(whole) + 1)

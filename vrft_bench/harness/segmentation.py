@@ -2,8 +2,8 @@
 
 A stage of its own, after the run: no completion is asked for again, and one run can be segmented by several segmenters.
 In the run's folder, ``masks-NAME.json`` holds the figures with the segmenter's identity, and ``masks-NAME.jsonl`` the
-masks that a model made, a line each, so that a second call needs no model. NAME is ``box``, ``ellipse`` or
-``sam-FINGERPRINT8``.
+masks that a model made, a line each, so that a second call needs no model, only the images. NAME is ``box``,
+``ellipse`` or ``sam-FINGERPRINT8``.
 """
 
 from __future__ import annotations
@@ -82,13 +82,16 @@ class StoredMasks:
     def __init__(self, path: Path, segmenter: Segmenter) -> None:
         self._segmenter = segmenter
         self._known = dict(stored_masks(path))
+        self._last: tuple[ImageRef, str] | None = None
         self._writer = RecordWriter(path)  # cuts off a torn tail, so a new line begins where the last whole one ends
 
     def segment(self, image: ImageRef, box: Box) -> Mask:
         """The stored mask of ``box`` in ``image``, or a new one that is then stored."""
         from pycocotools import mask as rle
 
-        key = (image_name(image), *box)
+        if self._last is None or self._last[0] != image:
+            self._last = image, content_hash(image)
+        key = (self._last[1], *box)
         if key in self._known:
             code = {"size": [image.height, image.width], "counts": self._known[key]}
             decoded: Mask = rle.decode(code).astype(np.bool_)
@@ -103,9 +106,18 @@ class StoredMasks:
         self._writer.close()
 
 
-def image_name(image: ImageRef) -> str:
-    """What tells the images of one run apart: the data's hash, which holds the names, is that of the run."""
-    return image.path.name if image.path is not None else hashlib.sha256(image.data or b"").hexdigest()
+def content_hash(image: ImageRef) -> str:
+    """What tells images apart, wherever they lie: two folders may hold a file of one name, and a file may be replaced.
+
+    Raises :class:`DataError` for a file that cannot be read.
+    """
+    try:
+        content = image.data if image.path is None else image.path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{image.path} cannot be read: {error.strerror}", fix="put the image back that the run was made with"
+        ) from error
+    return hashlib.sha256(content or b"").hexdigest()
 
 
 def stored_masks(path: Path) -> list[tuple[tuple[Any, ...], str]]:

@@ -138,22 +138,30 @@ def _lrp(matches: Matches, extras: Extras, target: BoxTarget) -> float:
 
 
 def optimal_lrp_reward(prediction: Prediction, target: BoxTarget) -> float:
-    """1 - optimal LRP: :func:`lrp_reward` with the boxes above the one confidence that is best for this answer.
+    """1 - optimal LRP: :func:`lrp_reward` of the boxes above the one confidence that is best for this answer.
 
-    Oksuz et al. 2018 (oLRP). It rewards a ranking that puts right boxes above wrong ones. Extras that are less
+    Oksuz et al. 2018 and 2021 (oLRP). It rewards a ranking that puts right boxes above wrong ones. Extras that are less
     confident than all right boxes cost nothing: pair it with a reward that counts boxes, such as ``lrp`` or ``iou``.
+    Boxes are matched anew for each confidence; beyond :data:`EXACT_PAIRS` pairs of box and truth for all confidences
+    together they are matched once, since more would hold up a trainer.
     """
-    return _where_there_is_truth(prediction, target, _optimal_lrp)
+    if not target.verified or not target.findable:
+        return iou_reward(prediction, target)
+    given = prediction.detections
+    thresholds = {_confidence(item) for item in given}
+    if len(thresholds) * len(given) * len(target.findable) > EXACT_PAIRS:
+        return _optimal_of_one_matching(*compare(given, target), target)
+    kept = (tuple([item for item in given if _confidence(item) >= threshold]) for threshold in thresholds)
+    return max((_lrp(*compare(boxes, target), target) for boxes in kept), default=0.0)
 
 
-def _optimal_lrp(matches: Matches, extras: Extras, target: BoxTarget) -> float:
-    stated = {_confidence(item) for item, _ in matches}
+def _optimal_of_one_matching(matches: Matches, extras: Extras, target: BoxTarget) -> float:
     kept = (
         (
             tuple(pair for pair in matches if _confidence(pair[0]) >= threshold),
             tuple(item for item in extras if _confidence(item) >= threshold),
         )
-        for threshold in stated
+        for threshold in {_confidence(item) for item, _ in matches}
     )
     return max((_lrp(*chosen, target) for chosen in kept), default=0.0)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from vrft_bench.errors import DataError, UserError
-from vrft_bench.tasks.base import BoxTarget, ClassTarget, Dataset, DataSpec, Sample, Status, Task
+from vrft_bench.tasks.base import BoxTarget, ClassTarget, Dataset, DataSpec, ImageRef, Sample, Status, Task
 from vrft_bench.tasks.boxes import clip
 from vrft_bench.tasks.coordinates import Box, Frame, ModelProfile
+from vrft_bench.tasks.data.image_files import header_size
 from vrft_bench.tasks.data.manifest import expected, write_pin
 from vrft_bench.tasks.data.survey import QUESTIONS, survey
 
@@ -80,7 +82,11 @@ def validate(task: Task, spec: DataSpec, profiles: Sequence[ModelProfile], *, li
     Raises :class:`~vrft_bench.errors.DataError` where the data cannot be read at all.
     """
     samples = list(islice(task.load(spec).samples(), limit))
-    checks = [_data(samples), _over("gold scores the maximum on every sample", samples, _gold_unrounded(task))]
+    checks = [
+        _data(samples),
+        _over("image files open with the size that the data state", samples, _image()),
+        _over("gold scores the maximum on every sample", samples, _gold_unrounded(task)),
+    ]
     for profile in profiles:
         checks.append(_over(f"prompts render ({profile.name})", samples, _prompts(task, profile)))
         checks.append(_over(f"coordinates round-trip ({profile.name})", samples, _round_trip(profile)))
@@ -108,6 +114,30 @@ def _data(samples: Sequence[Sample]) -> Check:
         len(samples),
         f"{twice} ids occur more than once" if twice else "",
     )
+
+
+def _image() -> Callable[[Sample], str]:
+    """By the header alone. Files that are not there are counted by :func:`check_data`."""
+    last: tuple[ImageRef | None, str] = None, ""
+
+    def flaw(sample: Sample) -> str:
+        nonlocal last
+        if sample.image != last[0]:
+            last = sample.image, _image_flaw(sample.image)
+        return last[1]
+
+    return flaw
+
+
+def _image_flaw(image: ImageRef) -> str:
+    file = image.data if image.data is not None else image.path
+    if file is None or (isinstance(file, Path) and not file.exists()):
+        return ""
+    size = header_size(file)
+    if size is None:
+        return f"{image.path or 'its content'} is no image in a format that is read"
+    stated = (image.width, image.height)
+    return "" if size == stated else f"{image.path or 'its content'} has {size} pixels, and the data state {stated}"
 
 
 def _prompts(task: Task, profile: ModelProfile) -> Callable[[Sample], str]:

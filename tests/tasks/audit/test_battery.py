@@ -9,16 +9,17 @@ import pytest
 
 from vrft_bench.tasks import get_task
 from vrft_bench.tasks.audit import battery
-from vrft_bench.tasks.audit.battery import AuditReport, audit
+from vrft_bench.tasks.audit.battery import AuditReport, Result, audit
 from vrft_bench.tasks.audit.boxes import detection_tricks
 from vrft_bench.tasks.audit.labels import most_profitable, most_profitable_words
 from vrft_bench.tasks.audit.prior import prior_of
+from vrft_bench.tasks.audit.tricks import constant
 from vrft_bench.tasks.base import BoxTarget, ClassTarget, DataSpec, Prediction, Reward
 from vrft_bench.tasks.classification import ClassificationTask
 from vrft_bench.tasks.coordinates import Frame
 from vrft_bench.tasks.detection import DetectionTask
 from vrft_bench.tasks.profiles import QWEN2_5_VL, QWEN2_VL
-from vrft_bench.tasks.rewards import FORMAT
+from vrft_bench.tasks.rewards import FORMAT, FREE_BOXES, iou_reward
 
 pytestmark = pytest.mark.usefixtures("sample_cache")
 
@@ -99,6 +100,64 @@ def test_rules_that_pay_for_nothing_or_are_not_finite_are_caught() -> None:
     assert found["empty completion"].not_finite == 10
     assert "confidence" in found["garbage of confidence 0"].above
     assert not report.passed
+
+
+def _a_third_for_any_box(prediction: Prediction, target: BoxTarget) -> float:
+    return 0.3 if target.findable and prediction.detections else iou_reward(prediction, target)
+
+
+@dataclass(frozen=True)
+class AnyBoxTask(DetectionTask):
+    @property
+    def rewards(self) -> tuple[Reward, ...]:
+        return Reward("iou", _a_third_for_any_box), FORMAT
+
+
+def test_what_can_be_had_where_objects_are_is_not_hidden_by_what_refusals_earn_elsewhere() -> None:
+    """Over all samples the whole image earns .15 of an allowed .6, which a refusal may well earn."""
+    report = audit(AnyBoxTask("gamed", "1", ""), DataSpec(), QWEN2_VL, limit=40)
+    found = {item.trick.name: item for item in report.results}
+    whole = found["the whole image"]
+    assert (report.bounds["iou"], report.bounds_where_present["iou"]) == (pytest.approx(0.6), pytest.approx(0.2))
+    assert (whole.means["iou"], whole.where_present["iou"]) == (pytest.approx(0.15), pytest.approx(0.3))
+    assert whole.above == ("iou where present",)
+    assert found["always No Objects"].where_present["iou"] == 0.0
+    assert not report.passed
+
+
+@pytest.mark.parametrize(("earned", "above"), [(0.3, ()), (0.30001, ("iou", "iou where present"))])
+def test_what_is_above_a_bound_by_a_little_is_above_it(earned: float, above: tuple[str, ...]) -> None:
+    trick = constant("trick", "family", "")
+    result = Result(trick, {"iou": earned}, {"iou": earned}, 1, None, 0.0, "", "", 0)
+    assert battery._judged(result, {"iou": 0.3}, {"iou": 0.3}).above == above
+    by_metric = Result(trick, {"iou": 0.0}, {"iou": 0.0}, 1, earned, 0.0, "", "", 0)
+    assert battery._judged(by_metric, {"metric": 0.3}, {}).above == (("metric",) if above else ())
+
+
+def test_the_battery_holds_every_kind_of_trick_that_is_known_to_have_worked() -> None:
+    """By family and name: none is lost when a family is rewritten."""
+    tried: dict[str, set[str]] = {}
+    for name in ("coco_fewshot", "classification", "lisa_grounding"):
+        report = audit(get_task(name), DataSpec(), QWEN2_VL, limit=4)
+        tried[name] = {result.trick.name for result in report.results}
+        shared = {
+            *("empty completion", "empty answer", "nested tags", "truth in the thought", "truth in a sentence"),
+            *("truth in the first of two answers", "a million brackets", "a million tags", "a megabyte of braces"),
+        }
+        assert shared <= tried[name], name
+    assert tried["coco_fewshot"] >= {
+        *("always No Objects", "the whole image", "mean box of the training set", "one box fifty times"),
+        *("nearly one box fifty times", "garbage of confidence 0", "garbage ten times, confidence 0"),
+        *(f"garbage of confidence {value}" for value in (-9.0, 50.0, 1e300, "Infinity", "-Infinity", "NaN")),
+        *("a reversed box", "a box reversed in x", "a box far out of range", "a reversed box far out of range"),
+        *("the top of the first true box, in a sentence", "the boxes of another category"),
+        *(f"a grid of {count} boxes" for count in (10, 100, 500)),
+        *(f"the {count} likeliest boxes of the category" for count in (FREE_BOXES, 30)),
+    }
+    assert tried["classification"] >= {
+        *("every class listed", "every class joined", "every class, no tags", "unicode look-alikes"),
+    }
+    assert tried["lisa_grounding"] >= {"a doubly reversed box", "a reversed box far out of range", "nine boxes at once"}
 
 
 def test_a_report_is_json_with_the_completion_that_scored_best() -> None:

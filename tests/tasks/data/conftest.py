@@ -1,9 +1,10 @@
-"""Documents in COCO's and LVIS's format, as functions that make a fresh one, and what loads them."""
+"""Documents in COCO's and LVIS's format, as functions that make a fresh one, and what loads them; a file server."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from PIL import Image
 
 from vrft_bench.tasks.base import Dataset
 from vrft_bench.tasks.data.coco import load_detection
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from file_server import Server, serving
 
 Document = dict[str, Any]
 Load = Callable[..., Dataset]
@@ -54,6 +59,12 @@ def _lvis_document() -> Document:
             {"id": 6, "name": "egg_roll", "frequency": "c", "synset": "egg_roll.n.01"},
         ],
     }
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as state:
+        yield state
 
 
 @pytest.fixture

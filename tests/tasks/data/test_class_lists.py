@@ -17,6 +17,8 @@ from vrft_bench.tasks.base import ClassTarget, DataSpec, Sample
 from vrft_bench.tasks.data.class_lists import VAL_IS_TEST, read_class_list
 from vrft_bench.tasks.data.flower_names import FLOWER_NAMES
 from vrft_bench.tasks.data.folders import load_class_folders
+from vrft_bench.tasks.data.splits import draw_splits
+from vrft_bench.tasks.data.survey import survey
 
 savemat = pytest.importorskip("scipy.io").savemat
 
@@ -35,6 +37,11 @@ def read(folder: Path, split: str) -> list[tuple[str, str]]:
     return pairs(list(load_class_folders(folder, split).samples()))
 
 
+def files(folder: Path, split: str) -> list[str]:
+    paths = [sample.image.path for sample in load_class_folders(folder, split).samples()]
+    return [path.relative_to(folder).as_posix() for path in paths if path is not None and path.is_file()]
+
+
 def flowers(folder: Path) -> Path:
     """Images 1 to 5 of the classes 77, 77, 1, 102 and 1; 2 is for training, 4 for validation."""
     images(folder, *(f"jpg/image_{number:05d}.jpg" for number in range(1, 6)))
@@ -47,16 +54,24 @@ def flowers(folder: Path) -> Path:
 def test_flowers_by_setid_and_imagelabels(tmp_path: Path) -> None:
     folder = flowers(tmp_path)
     test = [
-        ("jpg/image_00001.jpg", "passion flower"),
-        ("jpg/image_00005.jpg", "pink primrose"),
-        ("jpg/image_00003.jpg", "pink primrose"),
+        ("image_00001.jpg", "passion flower"),
+        ("image_00005.jpg", "pink primrose"),
+        ("image_00003.jpg", "pink primrose"),
     ]
     assert read(folder, "test") == read(folder, "val") == test
-    assert read(folder, "train") == [("jpg/image_00002.jpg", "passion flower")]
-    assert read(folder, "validation") == [("jpg/image_00004.jpg", "blackberry lily")]
+    assert read(folder, "train") == [("image_00002.jpg", "passion flower")]
+    assert read(folder, "validation") == [("image_00004.jpg", "blackberry lily")]
     assert len(read(folder, "trainval")) == 2
     assert load_class_folders(folder, "val").notes == (VAL_IS_TEST,)
     assert load_class_folders(folder, "test").notes == ()
+
+
+def test_numbers_count_from_one(tmp_path: Path) -> None:
+    """A 0 would be the last label in Python, and nobody would see it."""
+    flowers(tmp_path)
+    savemat(tmp_path / "imagelabels.mat", {"labels": np.array([[76, 76, 0, 101, 0]], dtype=np.uint8)})
+    with pytest.raises(DataError, match=r"are not those of Flowers102 \(there is no number 0\)"):
+        read(tmp_path, "val")
 
 
 def test_the_flower_names_are_those_of_the_papers_labels(shared_data: Path) -> None:
@@ -68,13 +83,14 @@ def test_the_flower_names_are_those_of_the_papers_labels(shared_data: Path) -> N
 def test_pets_by_their_lists(tmp_path: Path) -> None:
     images(tmp_path, "images/Abyssinian_201.jpg", "images/american_bulldog_7.jpg", "images/Abyssinian_2.jpg")
     (tmp_path / "annotations").mkdir()
-    (tmp_path / "annotations" / "test.txt").write_text("Abyssinian_201 1 1 1\namerican_bulldog_7 2 2 1\n")
+    (tmp_path / "annotations" / "test.txt").write_text("# Image ID\nAbyssinian_201 1 1 1\namerican_bulldog_7 2 2 1\n")
     (tmp_path / "annotations" / "trainval.txt").write_text("Abyssinian_2 1 1 1\n")
     assert read(tmp_path, "val") == [
-        ("images/Abyssinian_201.jpg", "abyssinian"),
-        ("images/american_bulldog_7.jpg", "american_bulldog"),
+        ("Abyssinian_201.jpg", "abyssinian"),
+        ("american_bulldog_7.jpg", "american_bulldog"),
     ]
-    assert read(tmp_path, "train") == read(tmp_path, "trainval") == [("images/Abyssinian_2.jpg", "abyssinian")]
+    assert files(tmp_path, "val") == ["images/Abyssinian_201.jpg", "images/american_bulldog_7.jpg"]
+    assert read(tmp_path, "train") == read(tmp_path, "trainval") == [("Abyssinian_2.jpg", "abyssinian")]
     with pytest.raises(DataError, match="the split that its owners call 'val' is not in"):
         read(tmp_path, "validation")
 
@@ -84,11 +100,9 @@ def test_aircraft_by_their_lists(tmp_path: Path, part: str) -> None:
     images(tmp_path, f"{part}images/1514522.jpg", f"{part}images/0747566.jpg")
     (tmp_path / f"{part}images_variant_test.txt").write_text("1514522 707-320\n0747566 F-16A/B\n")
     (tmp_path / f"{part}images_variant_val.txt").write_text("0747566 Cessna 172\n")
-    assert read(tmp_path, "val") == [
-        (f"{part}images/1514522.jpg", "707-320"),
-        (f"{part}images/0747566.jpg", "F-16A/B"),
-    ]
-    assert read(tmp_path, "validation") == [(f"{part}images/0747566.jpg", "Cessna 172")]
+    assert read(tmp_path, "val") == [("1514522.jpg", "707-320"), ("0747566.jpg", "F-16A/B")]
+    assert files(tmp_path, "val") == [f"{part}images/1514522.jpg", f"{part}images/0747566.jpg"]
+    assert read(tmp_path, "validation") == [("0747566.jpg", "Cessna 172")]
 
 
 @pytest.mark.parametrize(("beside", "nested"), [("", ""), ("devkit", ""), ("", "cars_test/")])
@@ -101,16 +115,31 @@ def test_cars_by_their_devkit(tmp_path: Path, beside: str, nested: str) -> None:
         savemat(path, {"annotations": np.array([(number, "00001.jpg")], dtype=[("class", "O"), ("fname", "O")])})
     train = np.array([(1, "00001.jpg")], dtype=[("class", "O"), ("fname", "O")])
     savemat(tmp_path / "devkit" / "cars_train_annos.mat", {"annotations": train})
-    assert read(tmp_path, "val") == [(f"cars_test/{nested}00001.jpg", "2012 Acura RL Sedan")]
-    assert read(tmp_path, "train") == [("cars_train/00001.jpg", "2000 AM General Hummer SUV")]
+    assert read(tmp_path, "val") == [("00001.jpg", "2012 Acura RL Sedan")]
+    assert read(tmp_path, "train") == [("00001.jpg", "2000 AM General Hummer SUV")]
+    assert files(tmp_path, "val") == [f"cars_test/{nested}00001.jpg"]
+    assert files(tmp_path, "train") == ["cars_train/00001.jpg"]
+
+
+def test_one_draw_and_one_hash_hold_for_every_copy_of_a_set(tmp_path: Path) -> None:
+    """The owners' archive, torchvision and CoOp keep the same images and lists in folders of different names."""
+    for place in ("fgvc-aircraft-2013b/data", "fgvc_aircraft"):
+        images(tmp_path / place, *(f"images/{number}.jpg" for number in range(6)))
+        (tmp_path / place / "images_variant_train.txt").write_text(
+            "".join(f"{number} 707-320\n" for number in range(6))
+        )
+    archive = load_class_folders(tmp_path / "fgvc-aircraft-2013b", "train")
+    coop = load_class_folders(tmp_path / "fgvc_aircraft", "train")
+    assert list(draw_splits(archive, "t", [2], [0])) == list(draw_splits(coop, "t", [2], [0]))
+    assert survey(archive).sha256 == survey(coop).sha256
 
 
 def test_a_split_of_coop_comes_before_the_owners_list(tmp_path: Path) -> None:
     flowers(tmp_path)
     split = {"train": [], "val": [["image_00002.jpg", 0, "rose"]], "test": [["image_00004.jpg", 1, "water lily"]]}
     (tmp_path / "split_zhou_OxfordFlowers.json").write_text(json.dumps(split))
-    assert read(tmp_path, "val") == [("jpg/image_00004.jpg", "water lily")]
-    assert read(tmp_path, "validation") == [("jpg/image_00002.jpg", "rose")]
+    assert read(tmp_path, "val") == [("image_00004.jpg", "water lily")]
+    assert read(tmp_path, "validation") == [("image_00002.jpg", "rose")]
     with pytest.raises(DataError, match="names no image"):
         read(tmp_path, "train")
 
@@ -118,7 +147,7 @@ def test_a_split_of_coop_comes_before_the_owners_list(tmp_path: Path) -> None:
 def test_a_list_of_ones_own_comes_first(tmp_path: Path) -> None:
     flowers(tmp_path)
     (tmp_path / "val.csv").write_text("image,label\nimage_00003.jpg,rose\n")
-    assert read(tmp_path, "val") == [("jpg/image_00003.jpg", "rose")]
+    assert read(tmp_path, "val") == [("image_00003.jpg", "rose")]
     assert load_class_folders(tmp_path, "val").notes == ()
     assert len(read(tmp_path, "test")) == 3
 
@@ -127,7 +156,7 @@ def test_the_papers_own_list_selects_its_images(shared_data: Path, tmp_path: Pat
     shutil.copy(shared_data / "visual_rft_labels" / "stanford_cars.csv", tmp_path / "val.csv")
     images(tmp_path, "cars_train/00001.jpg", "cars_test/00001.jpg")
     dataset = load_class_folders(tmp_path, "val", categories=["2007 Suzuki Aerio Sedan"])
-    assert next(dataset.samples()).id == "cars_test/00001.jpg"
+    assert next(dataset.samples()).image.path == tmp_path / "cars_test" / "00001.jpg"
     listed = read_class_list(tmp_path, "val")
     assert listed is not None
     assert len(listed.rows) == 8041
@@ -163,6 +192,8 @@ def test_a_folder_in_no_known_layout_is_refused(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ({"val.csv": "image,name\na.jpg,rose\n"}, "a row lacks 'image' or 'label'"),
+        ({"val.csv": "image,label\na.jpg," + "x" * 200_000}, "val.csv is not CSV: field larger"),
+        ({"val.csv": "image,label\na.jpg,rose\na.jpg,lily\n"}, "names the image 'a.jpg' twice"),
         ({"val.csv": "image,label\n../a.jpg,rose\n"}, "which leaves the image folder"),
         ({"val.csv": "image,label\n"}, "names no image"),
         ({"split_zhou_Pets.json": '{"test": [["a.jpg", 1]]}'}, "is not one of CoOp's split files"),

@@ -12,6 +12,7 @@ from PIL import Image
 
 from vrft_bench.errors import DataError, UserError
 from vrft_bench.tasks.base import BoxTarget, Dataset, Sample
+from vrft_bench.tasks.data.annotations import read_document
 from vrft_bench.tasks.data.coco import load_detection
 from vrft_bench.tasks.data.layout import coco_files
 
@@ -51,6 +52,12 @@ class TestCoco:
         assert cats.fields == {"category": "cat", "image_id": "2"}
         assert cats.image.path == tmp_path / "images" / "two.png"
         assert (cats.image.width, cats.image.height) == (60, 40)
+
+    def test_outlines_which_are_most_of_a_file_are_not_kept(self, tmp_path: Path, coco_document: Make) -> None:
+        document = coco_document()
+        document["annotations"][0]["segmentation"] = [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]
+        (tmp_path / "a.json").write_text(json.dumps(document))
+        assert all("segmentation" not in row for row in read_document(tmp_path / "a.json").raw["annotations"])
 
     def test_area_defaults_to_the_boxs(self, load: Load, coco_document: Make) -> None:
         document = coco_document()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vrft_bench.errors import DataError, ExitCode
+from vrft_bench.tasks.data import layout
 from vrft_bench.tasks.data.layout import class_folders, coco_files, lvis_files, reasonseg_root
 
 
@@ -15,6 +16,14 @@ def make(root: Path, *files: str) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+
+
+def test_a_data_root_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The superuser may read everything, so the question is answered for the system."""
+    make(tmp_path, "annotations/instances_val2017.json", "val2017/1.jpg")
+    monkeypatch.setattr(layout.os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(DataError, match=f"the data folder {tmp_path} may not be read"):
+        coco_files(tmp_path, "val")
 
 
 @pytest.mark.parametrize("base", ["", "coco/"])

@@ -212,6 +212,7 @@ def test_ones_own_data_without_a_pin_have_to_be_complete(tmp_path: Path) -> None
         False,
         "no published counts and no pin: missing image files: 0 expected, 298 here (first: 000000000003.png)",
     )
+    assert check.fix.startswith("complete the data; if the subset is meant, pin it: vrft-bench validate detection")
 
 
 def test_the_sample_data_cannot_be_pinned() -> None:

@@ -40,6 +40,16 @@ def test_of_many_writers_one_wins_and_its_text_is_whole(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_one_who_was_first_after_all_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("first")
+    monkeypatch.setattr(Path, "exists", lambda self: False)  # as it was when this process looked
+    with pytest.raises(FileExistsError):
+        write_new(path, "second")
+    assert path.read_text() == "first"
+    assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
+
+
 def test_a_file_in_place_of_the_folder_is_no_existing_file(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(NotADirectoryError):

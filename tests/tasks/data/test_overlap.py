@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vrft_bench.errors import DataError
 from vrft_bench.tasks.base import ClassTarget, ImageRef, Sample
@@ -17,7 +17,7 @@ from vrft_bench.tasks.data.overlap import (
     SharedPair,
     _bits,
     _close,
-    difference_hash,
+    difference_hashes,
     find_overlap,
     images_in,
     images_of,
@@ -35,17 +35,18 @@ def sets(tmp_path: Path) -> tuple[Path, Path]:
     train, test = tmp_path / "train", tmp_path / "test"
     (train / "sub").mkdir(parents=True)
     test.mkdir()
+    (test / "notes.txt").write_text("no image")
     for seed in range(5):
         picture(seed).save(train / "sub" / f"{seed}.png")
         picture(100 + seed).save(test / f"{seed}.png")
-    picture(3).save(test / "same.bmp")
+    picture(3).save(test / "same.BMP")
     picture(4).resize((32, 24)).save(test / "smaller.jpg", quality=60)
     return train, test
 
 
 def test_equal_pixels_and_near_duplicates_are_told_apart(sets: tuple[Path, Path]) -> None:
     report = find_overlap(images_in(sets[0]), images_in(sets[1]))
-    assert report.exact == (SharedPair("sub/3.png", "same.bmp", 0, True),)
+    assert report.exact == (SharedPair("sub/3.png", "same.BMP", 0, True),)
     assert [(pair.a, pair.b) for pair in report.near] == [("sub/4.png", "smaller.jpg")]
     assert report.near[0].distance <= 4
     assert (report.images_a, report.images_b, report.unreadable) == (5, 7, ())
@@ -67,11 +68,57 @@ def test_a_turned_picture_is_another_one(tmp_path: Path) -> None:
     assert find_overlap(a, images_in(tmp_path / "b")).pairs == ()
 
 
+def test_the_same_bytes_in_another_shape_are_other_pixels(tmp_path: Path) -> None:
+    for side, size in (("a", (32, 16)), ("b", (16, 32))):
+        (tmp_path / side).mkdir()
+        Image.new("RGB", size, "red").save(tmp_path / side / "1.png")
+    assert find_overlap(images_in(tmp_path / "a"), images_in(tmp_path / "b")).exact == ()
+
+
+def test_a_mirrored_picture_is_told_as_such(tmp_path: Path) -> None:
+    for side in ("a", "b"):
+        (tmp_path / side).mkdir()
+    for seed in range(3):
+        picture(seed).save(tmp_path / "a" / f"{seed}.png")
+    picture(1).transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((128, 96)).save(tmp_path / "b" / "1.jpg")
+    (pair,) = find_overlap(images_in(tmp_path / "a"), images_in(tmp_path / "b")).pairs
+    assert (pair.a, pair.b, pair.exact, pair.mirrored) == ("1.png", "1.jpg", False, True)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_compared_as_they_are_shown(tmp_path: Path, orientation: int) -> None:
+    """One file is stored lying and turned by its EXIF, the other stored upright, as many tools rewrite it."""
+    for side in ("a", "b"):
+        (tmp_path / side).mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture(1).save(tmp_path / "a" / "lying.png", exif=exif)
+    with Image.open(tmp_path / "a" / "lying.png") as image:
+        ImageOps.exif_transpose(image).save(tmp_path / "b" / "upright.png")
+    assert find_overlap(images_in(tmp_path / "a"), images_in(tmp_path / "b")).exact == (
+        SharedPair("lying.png", "upright.png", 0, True),
+    )
+
+
+def test_a_broken_exif_turns_nothing(tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "a.webp", exif=b"Exif\0\0no TIFF here")
+    report = find_overlap(images_in(tmp_path), images_in(tmp_path))
+    assert (len(report.exact), report.unreadable) == (1, ())
+
+
+def test_a_file_of_a_strange_format_is_not_opened(tmp_path: Path) -> None:
+    """What Pillow would hand to another program, under a name that says JPEG."""
+    picture(1).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
+    report = find_overlap(images_in(tmp_path), images_in(tmp_path))
+    assert (report.unreadable, report.pairs) == (("a.jpg", "a.jpg"), ())
+
+
 def test_the_hash_of_a_known_picture() -> None:
     """Brighter to the right in the upper half, darker in the lower one."""
     ramp = np.tile(np.arange(9, dtype=np.uint8) * 20, (8, 1))
     ramp[4:] = ramp[4:, ::-1]
-    assert difference_hash(Image.fromarray(ramp)) == 0xFFFFFFFF_00000000
+    assert difference_hashes(Image.fromarray(ramp)) == (0xFFFFFFFF_00000000, 0x00000000_FFFFFFFF)
 
 
 def test_unreadable_images_are_named(sets: tuple[Path, Path]) -> None:

@@ -50,6 +50,13 @@ def test_target_polygons_unite_ignore_stays_apart_and_flag_is_dropped(tmp_path: 
     )
 
 
+def test_an_ending_in_capitals_is_found_and_what_macos_leaves_beside_files_is_not_read(tmp_path: Path) -> None:
+    write(tmp_path, "a", suffix=".JPG")
+    (tmp_path / "._a.json").write_bytes(b"\x00\x05\x16\x07Mac OS X")
+    (sample,) = load_reasonseg(tmp_path, "val").samples()
+    assert (sample.image.path, sample.image.width) == (tmp_path / "a.JPG", 64)
+
+
 def test_a_region_that_leaves_the_image_can_be_boxed_perfectly(tmp_path: Path) -> None:
     """Its polygon stays as published: the paper's truth is taken from it."""
     write(tmp_path, "a", shapes=[{"label": "target", "points": [[-300, 10], [70, 10], [50, 400]]}])
@@ -80,6 +87,7 @@ def test_evaluation_asks_the_first_instruction_and_train_each(tmp_path: Path) ->
     write(tmp_path, "b", ".png")
     write(tmp_path, "a", text="the umbrella")
     val = list(load_reasonseg(tmp_path, "val").samples())
+    assert list(load_reasonseg(tmp_path, "test").samples()) == val
     assert [(sample.id, sample.fields["instruction"]) for sample in val] == [
         ("a", "the umbrella"),
         ("b", "what keeps the rain off?"),

@@ -45,6 +45,7 @@ def test_each_category_gives_k_samples_or_all_that_it_has(pets: Path) -> None:
     split = draw(load_class_folders(pets, "train"), 4)
     assert Counter(shot.category for shot in split.samples) == {"beagle": 4, "pug": 3}
     assert split.short_of() == {"pug": 3}
+    assert split.short_of(["beagle", "corgi", "pug"]) == {"corgi": 0, "pug": 3}
     first = split.samples[0]
     assert first.image_sha256 == hashlib.sha256((pets / first.id).read_bytes()).hexdigest()
 
@@ -126,6 +127,7 @@ def test_a_run_takes_the_drawn_samples_and_refuses_changed_images(pets: Path) ->
     samples = list(chosen.samples())
     assert {sample.id for sample in samples} == {shot.id for shot in split.samples}
     assert len(samples) == 4
+    assert list(few_shot(replace(dataset, unasked=dataset.samples), split).unasked()) == []
     assert chosen.notes[-1].startswith("few-shot split: 2 shots, seed 0, 4 samples, sha256 ")
     assert load_image(samples[0].image).image.size == (8, 8)
     Image.new("RGB", (8, 8), (9, 9, 9)).save(pets / samples[0].id)

@@ -150,13 +150,35 @@ def test_a_walk_does_not_keep_the_file_in_memory(tmp_path: Path) -> None:
 
 
 def test_one_split_of_several_is_taken(tmp_path: Path) -> None:
-    for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"):
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001", "few.shot-00000-of-00001"):
         write_parquet(tmp_path / "data" / f"{name}.parquet", [row(DETECT.format(name), BUS)])
     train = [sample.fields["category"] for sample in load_virft(tmp_path, "detection").samples()]
     assert train == ["train-00000-of-00002", "train-00001-of-00002"]
-    assert len(find_rows(tmp_path, "test").files) == 1
+    assert [len(find_rows(tmp_path, split).files) for split in ("test", "few.shot")] == [1, 1]
     with pytest.raises(DataError, match="no files of the split 'val'"):
         load_virft(tmp_path, "detection", split="val")
+
+
+def test_the_cache_of_datasets_is_read_by_split_too(tmp_path: Path) -> None:
+    """Its files begin with the dataset's name: rows of the test set must not get into training."""
+    for name in ("vi_rft_coco-train", "vi_rft_coco-test"):
+        write_arrow(tmp_path / "default" / "0.0.0" / "ab12" / f"{name}.arrow", [row(DETECT.format(name), BUS)])
+    write_arrow(tmp_path / "default" / "0.0.0" / "ab12" / "cache-train.arrow", [row(DETECT.format("mapped"), BUS)])
+    for split in ("train", "test"):
+        (sample,) = load_virft(tmp_path, "detection", split=split).samples()
+        assert sample.fields["category"] == f"vi_rft_coco-{split}"
+
+
+def test_endings_in_capitals_and_byte_order_marks_are_no_matter(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "ROWS.PARQUET", [row(DETECT.format("bus"), BUS)])
+    lines = tmp_path / "rows.JSONL"
+    (tmp_path / "a.png").write_bytes(png())
+    text = json.dumps({"image": "a.png", "problem": DETECT.format("bus"), "solution": BUS})
+    lines.write_text(text + "\n", encoding="utf-8-sig")
+    for file in (path, lines):
+        assert is_rows(file)
+        (sample,) = load_virft(file, "detection").samples()
+        assert sample.image.width == 200
 
 
 @pytest.mark.parametrize(
@@ -200,6 +222,8 @@ def test_a_wrong_row_is_named(tmp_path: Path, family: Any, problem: Any, solutio
 
 
 def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
+    import pyarrow.parquet
+
     with pytest.raises(DataError, match="there is no file or folder"):
         load_virft(tmp_path / "gone", "detection")
     with pytest.raises(DataError, match="holds no rows"):
@@ -208,6 +232,10 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
         load_virft(tmp_path, "boxes")  # type: ignore[arg-type]
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(DataError, match=r"a\.parquet cannot be read"):
+        load_virft(tmp_path, "detection")
+    latin = pa.StringArray.from_buffers(1, pa.array([0, 4], pa.int32()).buffers()[1], pa.py_buffer(b"caf\xe9"))
+    pyarrow.parquet.write_table(pa.table({"image": ["a"], "problem": latin, "solution": [BUS]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet cannot be read: 'utf-8' codec can't decode"):
         load_virft(tmp_path, "detection")
     write_parquet(tmp_path / "a.parquet", [{"image": None, "question": "?"}])
     with pytest.raises(DataError, match="has no column 'problem': it has image, question"):

@@ -101,6 +101,13 @@ def test_what_unparsable_and_unanswered_questions_cost():
     assert figures["ap_lost_unparsable"] == pytest.approx((34 - 26) / 101)
     assert figures["ap_lost_unanswered"] == pytest.approx((34 - 26) / 101)
     assert _figures(*answers[:2])["ap_lost_unparsable"] == 0.0
+    # One of the two kinds alone: 26 of 101 levels against 51 without both, or 34 without one.
+    malformed = _figures(*answers[:3], (_sample(4, "cat", A), MALFORMED))
+    assert malformed["ap_lost_unparsable"] == pytest.approx((51 - 26) / 101)
+    assert malformed["ap_lost_unanswered"] == 0.0
+    never = _figures(*answers[:2], (_sample(3, "cat", A), NO_PREDICTION), answers[3])
+    assert never["ap_lost_unparsable"] == 0.0
+    assert never["ap_lost_unanswered"] == pytest.approx((51 - 26) / 101)
 
 
 def test_with_boxes_right_only_count_and_confidence_are_left_to_lose():
@@ -210,3 +217,17 @@ def test_nothing_counted_has_no_value():
     assert {figure.value for figure in metric.compute().figures.values()} == {None}
     metric.update(_sample(1, "cat"), _said())
     assert metric.compute().figures["count_error_absent"].value == 0.0
+
+
+def test_agreement_counts_the_answers_that_give_no_box():
+    """Of three answers about an image without a cat, one gives a box: it scores 1/3, below what two of three agree on.
+
+    It would score 1, and cost half of the precision, if only answers with a box were counted.
+    """
+    metric = DiagnosisMetric(DATASET)
+    for n in range(3):
+        metric.update(_sample(1, "cat"), _said(*[(B, 1.0)][: n == 0]), n)
+        metric.update(_sample(2, "cat", A), _said(*[(A, 0.5)][: n < 2]), n)
+    # Each of the first two runs finds all, above the false box; the third finds nothing.
+    assert metric.compute().figures["ap_agreement"].value == pytest.approx(2 / 3)
+    assert metric.compute().figures["ap_self_reported"].value == pytest.approx((1 / 2 + 1) / 3)

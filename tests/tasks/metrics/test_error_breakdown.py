@@ -62,6 +62,26 @@ def test_of_several_boxes_that_nearly_find_one_truth_the_most_confident_mends_it
     assert errors.missed == []
 
 
+def test_overlaps_on_the_bounds_are_of_localisation():
+    """Exactly .1 and, where a better box has the truth, exactly .5."""
+    tenth, half = (0.0, 0.0, 10.0, 1.0), (0.0, 0.0, 10.0, 5.0)
+    assert _kinds(image_errors([_question(0, (A,), (tenth, 0.9))], COCO_RULES)) == ["localisation"]
+    assert _kinds(image_errors([_question(0, (A,), ((0.0, 0.0, 10.0, 0.9), 0.9))], COCO_RULES)) == ["background"]
+    assert _kinds(image_errors([_question(0, (A,), (A, 0.9), (half, 0.5))], COCO_RULES)) == ["localisation"]
+    assert _kinds(image_errors([_question(0, (A,), (A, 0.9), ((0.0, 0.0, 10.0, 5.1), 0.5))], COCO_RULES)) == [
+        "duplicate"
+    ]
+
+
+def test_of_an_lvis_image_the_300_most_confident_boxes_are_judged_over_all_categories():
+    sure = _question(0, (), *[(FAR, 0.9)] * 200)
+    unsure = _question(1, (A,), *[(FAR, 0.5)] * 150, (A, 0.1))
+    errors = image_errors([sure, unsure], LVIS_RULES)
+    assert Counter(box.question for box in errors.judged) == {0: 200, 1: 100}
+    assert errors.missed == [(1, 0)]
+    assert len(image_errors([sure, unsure], COCO_RULES).judged) == 200  # 100 of each
+
+
 def test_ignored_boxes_are_no_mistakes():
     crowd = _question(0, (A,), (B, 0.9), (FAR, 0.5), crowd=(B,))
     assert _kinds(image_errors([crowd], COCO_RULES)) == ["background"]

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vrft_bench.tasks.base import Status
+from vrft_bench.tasks.paper.box_list import boxes_in
 from vrft_bench.tasks.paper.parsing import (
     FAILURES,
     LARGEST,
-    boxes_in,
     evaluated_content,
     first_answer,
     keeps_format,
@@ -32,7 +32,7 @@ def positions(content):
         listed = boxes_in(content)
     except FAILURES:
         return None
-    return listed and [list(position) for position, _ in listed.boxes]
+    return listed and [list(position) for position in listed.positions]
 
 
 @pytest.mark.parametrize(
@@ -180,13 +180,12 @@ def test_a_label_needs_tags_on_one_line_and_may_be_empty(say) -> None:
     assert parse_label("<answer>Boeing\n737</answer>", say.frame).label is None
 
 
-def test_grounding_takes_the_first_integer_box_of_prompt_and_thought(say) -> None:
-    def box(text, prompt=""):
-        found = parse_region(text, say.frame, prompt=prompt).detections
+def test_grounding_takes_the_first_integer_box_of_the_thought_too(say) -> None:
+    def box(text):
+        found = parse_region(text, say.frame).detections
         return found[0].box if found else None
 
     assert box("<think>(1,2),(3,4)</think><answer>(5,6),(7,8)</answer>") == (1, 2, 3, 4)
-    assert box("<answer>(5,6),(7,8)</answer>", prompt="inside (1,2),(3,4), what is red?") == (1, 2, 3, 4)
     assert box("<answer>( 5 , 6 ) ,\n( 7 , 8 )</answer>") == (5, 6, 7, 8)
     assert box("<answer>(5.0,6),(7,8)</answer>") is None
     assert box("<answer>[5,6,7,8]</answer>") is None

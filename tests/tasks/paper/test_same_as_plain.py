@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from vrft_bench.registry import PROFILES
 from vrft_bench.tasks.base import BoxTarget, Detection
 from vrft_bench.tasks.coordinates import Frame
-from vrft_bench.tasks.paper import parsing, rewards
+from vrft_bench.tasks.paper import box_list, parsing, rewards
+from vrft_bench.tasks.paper.box_list import BoxList, number_table
 from vrft_bench.tasks.paper.parsing import FAILURES, LARGEST
 from vrft_bench.tasks.paper.rewards import CONFIDENCE, IOU, IOU_V1
 
@@ -117,7 +118,9 @@ class Plain:
         return found
 
 
-coordinates = st.sampled_from(["0", "100", "110", "105.5", "500", "490", "600", "700", "1000", "-5", "1.0e2", "300"])
+coordinates = st.sampled_from(
+    ["0", "-0.0", "100", "110", "105.5", "500", "490", "600", "700", "1000", "-5", "1.0e2", "300"]
+)
 odd = st.sampled_from(
     ["NaN", "Infinity", "-Infinity", "1e999", "9" * 320, "9" * 4400, "'7'", "true", "null", "[]", "2305843009213693951"]
 )
@@ -152,11 +155,13 @@ texts = st.builds(
 @example("[]")
 @example("[ ]")
 @example("<answer>[{'Position': [100, 100, 500, 500], 'Confidence': 1}, ...]</answer>")
-@pytest.mark.parametrize("short", [50_000, 0], ids=["as short answers are read", "as long answers are read"])
-def test_boxes_and_rewards_are_those_of_the_plain_reading(short: int, text: str) -> None:
+@pytest.mark.parametrize(
+    ("few", "may_collide"), [(200, False), (0, False), (0, True)], ids=["few boxes", "many boxes", "many odd boxes"]
+)
+def test_boxes_and_rewards_are_those_of_the_plain_reading(few: int, may_collide: bool, text: str) -> None:
     with (
-        mock.patch.object(rewards, "FEW_BOXES", short),
-        mock.patch.object(parsing, "SHORT", short),
+        mock.patch.object(box_list, "FEW_BOXES", few),
+        mock.patch.object(box_list, "_hashes_may_collide", return_value=may_collide),
         mock.patch.object(rewards, "verified", return_value=False),
     ):
         prediction = parsing.parse_detections(text, FRAME)
@@ -175,24 +180,59 @@ def test_boxes_and_rewards_are_those_of_the_plain_reading(short: int, text: str)
 @example([(0.0, 200.001, 0.5), (0.0, 200.0, 0.5)])
 def test_a_long_answer_is_compared_in_portions_to_the_same_result(halves: list[tuple[float, ...]]) -> None:
     """Boxes that cover about half of a truth, some a little more than half."""
-    answer = [((100 + x, 100, 100 + x + width, 500), stated) for x, width, stated in halves]
-    by_pairs = rewards._compare(answer, TRUTHS)
-    with mock.patch.object(rewards, "FEW_BOXES", 0), mock.patch.object(rewards, "BOXES_AT_ONCE", 7):
-        assert rewards._compare(answer, TRUTHS) == by_pairs
+    positions = [(100 + x, 100, 100 + x + width, 500) for x, width, _ in halves]
+    confidences = [stated for _, _, stated in halves]
+    by_pairs = rewards._compare(BoxList(positions, confidences), TRUTHS)
+    with mock.patch.object(rewards, "BOXES_AT_ONCE", 7), mock.patch.object(box_list, "FEW_BOXES", 0):
+        for table in (None, number_table(positions)):
+            assert rewards._compare(BoxList(positions, confidences, 0, table), TRUTHS) == by_pairs
 
 
-@pytest.mark.parametrize("numbers", [[2**61 - 1, 2 * (2**61 - 1), 0], [1, 2.0**61, 2.0**-61, 2.0**122], [3, 3 * 2**61]])
+BIG = 2**61 - 1
+"""Python's hash of each multiple of it is 0."""
+
+
+@pytest.mark.parametrize("numbers", [[BIG, 2 * BIG, 0], [1, 2.0**61, 2.0**-61, 2.0**122], [3, 3 * 2**61]])
 def test_numbers_with_equal_hashes_do_not_have_equal_keys_hashes(numbers: list[float]) -> None:
     """Else a list of them, of which 1 MB holds thousands, takes quadratic time."""
     assert len({hash(number) for number in numbers}) == 1
-    keys = [parsing._salted((a, b, c, d)) for a in numbers for b in numbers for c in numbers for d in numbers]
-    assert len({hash(key) for key in keys}) == len(keys) == len(numbers) ** 4
+    positions = [(a, b, c, d) for a in numbers for b in numbers for c in numbers for d in numbers]
+    with mock.patch.object(box_list, "FEW_BOXES", 0):
+        table = number_table(positions)
+    assert table is not None
+    for keys in ([box_list._salted(position) for position in positions], box_list._keys(positions, table)):
+        assert len({hash(key) for key in keys}) == len(keys) == len(numbers) ** 4
+
+
+near_2_to_53 = st.integers(2**53 - 2, 2**53 + 2)
+alike = (
+    st.integers(-2, 2) | st.booleans() | near_2_to_53 | st.sampled_from([0.5, math.inf, 10**309])
+    | st.builds(float, st.integers(-2, 2) | near_2_to_53)
+)  # fmt: skip
+
+
+@given(
+    st.lists(st.tuples(alike, alike, alike, alike), min_size=2)
+    | st.lists(st.tuples(alike, st.sampled_from(["1", None, 1])), min_size=2)
+)
+@settings(max_examples=500, deadline=None)
+@example([(2**53 + 1, 2.0**53, 0, 0), (2.0**53, 2**53 + 1, 0, 0)])
+@example([(0, 0.0, -0.0, False), (-0.0, 0, 0, 0)])
+def test_keys_are_equal_where_positions_are(positions: list[tuple[Any, ...]]) -> None:
+    with mock.patch.object(box_list, "FEW_BOXES", 0):
+        table = number_table(positions)
+    kinds = [[box_list._salted(position) for position in positions]]
+    if table is not None:
+        kinds.append(box_list._keys(positions, table))
+    for keys in kinds:
+        for number, position in enumerate(positions):
+            assert [key == keys[number] for key in keys] == [other == position for other in positions]
 
 
 @pytest.mark.parametrize("number", ["2305843009213693951", "1e9", "1E9", "0.0000000000000000004336808689942018"])
 def test_lists_with_such_numbers_are_known_by_their_digits(number: str) -> None:
-    assert parsing._hashes_may_collide(f'[{{"Position": [1, {number}, 3, 4]}}]')
-    assert not parsing._hashes_may_collide('[{"Position": [1, 2, 3, 123456789012345], "Confidence": 0.95}]')
+    assert box_list._hashes_may_collide(f'[{{"Position": [1, {number}, 3, 4]}}]')
+    assert not box_list._hashes_may_collide('[{"Position": [1, 2, 3, 123456789012345], "Confidence": 0.95}]')
 
 
 coordinate = st.sampled_from(["1", "20", " 300 ", "9" * 320, "9" * 4400, "0" * 400 + "5"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,8 +122,10 @@ def _print(report: AuditReport, *, every: bool, plain: bool) -> None:
         )
     title = f"{report.task}  |  protocol {report.protocol}  |  profile {report.profile}  |  data: {report.data}"
     print_table(columns, rows, plain=plain, title=title)
-    bounds = ", ".join(f"{name} {value:.3f}" for name, value in report.bounds.items())
-    typer.echo(f"{report.samples} samples, {report.with_truth} with truth. Allowed means: {bounds}.")
+    allowed = f"Allowed means: {_listed(report.bounds)}."
+    if report.bounds_where_present:
+        allowed += f" Over the samples with truth: {_listed(report.bounds_where_present)}."
+    typer.echo(f"{report.samples} samples, {report.with_truth} with truth. {allowed}")
     if report.judged < report.samples:
         typer.echo(f"Rewards are means over {report.judged} of them, or fewer where an answer is long: they take time.")
     if (blind := report.best_blind) is not None:
@@ -130,3 +133,7 @@ def _print(report: AuditReport, *, every: bool, plain: bool) -> None:
     typer.echo("* is given the truth, and puts it where it is no answer.")
     typer.echo("within the bounds" if report.passed else "ABOVE THE BOUNDS: what is trained on this can be gamed")
     typer.echo("")
+
+
+def _listed(bounds: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in bounds.items())

@@ -124,7 +124,6 @@ def fetch(
         elif dry_run:
             typer.echo(f"{need.what}: {_size_of(need)}, from {need.published} to {root / need.source.into}")
         else:
-            root.mkdir(parents=True, exist_ok=True)
             if isinstance(need.source, Download):
                 fetch_file(need.source, root, progress=_Meter())
             else:
@@ -175,7 +174,7 @@ def split(
                 "shots": drawn.shots,
                 "seed": drawn.seed,
                 "samples": len(drawn.samples),
-                "short": drawn.short_of(),
+                "short": drawn.short_of(dataset.categories),
                 "written": written,
             }
         )
@@ -299,10 +298,14 @@ def ask_map(
 
 
 def _root(data: str | None) -> Path | None:
+    from vrft_bench.tasks.data.layout import check_readable
+
     given = data or environment_root()
     root = Path(given).expanduser() if given else None
     if root is not None and root.exists() and not root.is_dir():
         raise UserError(f"the data root {root} is a file", fix="name a folder; one that is not there is made")
+    if root is not None:
+        check_readable(root)
     return root
 
 
@@ -370,4 +373,5 @@ def _images(given: str, data: str | None, include: list[str] | None) -> Iterator
 
 
 def _pair_row(pair: SharedPair) -> list[str]:
-    return [pair.a, pair.b, "same pixels" if pair.exact else f"{pair.distance} bits apart"]
+    near = f"{pair.distance} bits apart" + (", mirrored" if pair.mirrored else "")
+    return [pair.a, pair.b, "same pixels" if pair.exact else near]

@@ -47,14 +47,16 @@ _SLOW, _VERY_SLOW = 100, 10
 class Result:
     """What one trick earned over all samples.
 
-    ``means`` are the mean reward components and ``total``, over ``judged`` samples; ``metric`` the headline figure when
-    every sample is answered so (``None`` where it is not defined). ``best`` is the highest total of a single sample,
-    ``best_sample`` its id and ``completion`` what was said there. ``not_finite`` counts reward values that were NaN or
-    infinite before they were put in range. ``above`` names what exceeds the task's bound.
+    ``means`` are the mean reward components and ``total``, over ``judged`` samples, and ``where_present`` those over
+    the samples among them that have truth; ``metric`` is the headline figure when every sample is answered so
+    (``None`` where it is not defined). ``best`` is the highest total of a single sample, ``best_sample`` its id and
+    ``completion`` what was said there. ``not_finite`` counts reward values that were NaN or infinite before they were
+    put in range. ``above`` names what exceeds the task's bound.
     """
 
     trick: Trick
     means: Mapping[str, float]
+    where_present: Mapping[str, float]
     judged: int
     metric: float | None
     best: float
@@ -69,6 +71,7 @@ class Result:
             "family": self.trick.family,
             "blind": self.trick.blind,
             "mean": dict(self.means),
+            "where_present": dict(self.where_present),
             "judged": self.judged,
             "metric": self.metric,
             "best": self.best,
@@ -81,9 +84,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """All results of one task under one protocol. ``bounds`` are the highest allowed means, by component or metric.
+    """All results of one task under one protocol.
 
-    ``data`` is ``labels`` for a list of labels without images.
+    ``bounds`` are the highest allowed means, by component or metric, and ``bounds_where_present`` those over the
+    samples that have truth: refusals earn so much where there is none that they would hide what can be had where there
+    is. ``data`` is ``labels`` for a list of labels without images.
     """
 
     task: str
@@ -94,6 +99,7 @@ class AuditReport:
     with_truth: int
     data: Literal["real", "sample", "labels"]
     bounds: Mapping[str, float]
+    bounds_where_present: Mapping[str, float]
     results: tuple[Result, ...]
 
     @property
@@ -130,6 +136,7 @@ class AuditReport:
             "with_truth": self.with_truth,
             "data": self.data,
             "bounds": dict(self.bounds),
+            "bounds_where_present": dict(self.bounds_where_present),
             "passed": self.passed,
             "results": [result.to_json() for result in self.results],
         }
@@ -180,8 +187,10 @@ def _report(
     data: Literal["real", "sample", "labels"],
 ) -> AuditReport:
     bounds = bounds_of(task, samples, profile)
+    where_present = _bounds_where_present(task, samples)
     silence = _metric(task, dataset, [(sample, NO_PREDICTION) for sample in samples])
-    results = tuple(_judged(_try(trick, task, dataset, samples, profile, silence), bounds) for trick in tricks)
+    tried = (_try(trick, task, dataset, samples, profile, silence) for trick in tricks)
+    results = tuple(_judged(result, bounds, where_present) for result in tried)
     return AuditReport(
         task=task.name,
         protocol=task.protocol,
@@ -191,6 +200,7 @@ def _report(
         with_truth=sum(_has_truth(sample) for sample in samples),
         data=data,
         bounds=bounds,
+        bounds_where_present=where_present,
         results=results,
     )
 
@@ -203,8 +213,7 @@ def bounds_of(task: Task, samples: Sequence[Sample], profile: ModelProfile) -> d
     """
     honest: dict[str, float] = {}
     if isinstance(task, ClassificationTask):
-        share = largest_share(samples)
-        honest = dict.fromkeys(task.blind_bounds, share)
+        honest = dict.fromkeys(task.blind_bounds, largest_share(samples))
     elif isinstance(task, DetectionTask):
         for sample in samples:
             if _has_truth(sample):
@@ -214,6 +223,16 @@ def bounds_of(task: Task, samples: Sequence[Sample], profile: ModelProfile) -> d
             for name, value in score.components.items():
                 honest[name] = honest.get(name, 0.0) + value / len(samples)
     return {name: extra + honest.get(name, 0.0) for name, extra in task.blind_bounds.items()}
+
+
+def _bounds_where_present(task: Task, samples: Sequence[Sample]) -> dict[str, float]:
+    """The highest mean reward components over the samples with truth, where some have none.
+
+    What a task allows is over a draw half of which has truth, so over that half it is twice as much.
+    """
+    if all(map(_has_truth, samples)) or not any(map(_has_truth, samples)):
+        return {}
+    return {name: 2.0 * bound for name, bound in task.blind_bounds.items() if name != "metric"}
 
 
 def _tricks(task: Task, spec: DataSpec, samples: Sequence[Sample]) -> list[Trick]:
@@ -262,7 +281,7 @@ def _try(
     parsed = {(text, frame): task.parse(text, frame) for text, frame in said_in}
     predictions = [(sample, parsed[text, frame]) for sample, frame, text in asked]
 
-    sums: dict[str, float] = {}
+    earned: list[dict[str, float]] = []
     best, best_sample, said, not_finite = -math.inf, "", "", 0
     known: dict[tuple[str, Frame, Target], tuple[Score, int]] = {}
     judged = _spread(asked, _most_judged(task, {text for _, _, text in asked}))
@@ -275,8 +294,7 @@ def _try(
             known[question] = task.judge(prediction, sample.target), faults
         score, faults = known[question]
         not_finite += faults
-        for name, value in score.to_json().items():
-            sums[name] = sums.get(name, 0.0) + value
+        earned.append(score.to_json())
         if score.total > best:
             best, best_sample, said = score.total, sample.id, text
     # most tricks say nothing that can be read: their figures are those of silence, and need no computing
@@ -284,7 +302,8 @@ def _try(
     report = _metric(task, dataset, predictions) if spoke else silence
     return Result(
         trick=trick,
-        means={name: value / len(judged) for name, value in sums.items()},
+        means=_means(earned),
+        where_present=_means(own for own, (sample, _, _) in zip(earned, judged, strict=True) if _has_truth(sample)),
         judged=len(judged),
         metric=report.figures[report.headline].value,
         best=best,
@@ -316,12 +335,23 @@ def _metric(task: Task, dataset: Dataset, predictions: Iterable[tuple[Sample, Pr
     return metric.compute()
 
 
-def _judged(result: Result, bounds: Mapping[str, float]) -> Result:
+def _means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each component; none where there is no row."""
+    kept = list(rows)
+    return {name: sum(row[name] for row in kept) / len(kept) for name in (kept[0] if kept else ())}
+
+
+def _judged(result: Result, bounds: Mapping[str, float], where_present: Mapping[str, float]) -> Result:
     earned: dict[str, float] = dict(result.means)
     if result.metric is not None:
         earned["metric"] = result.metric
-    above = tuple(name for name, bound in bounds.items() if earned.get(name, 0.0) > bound + TOLERANCE)
-    return replace(result, above=above)
+    above = [name for name, bound in bounds.items() if earned.get(name, 0.0) > bound + TOLERANCE]
+    above += [
+        f"{name} where present"
+        for name, bound in where_present.items()
+        if result.where_present.get(name, 0.0) > bound + TOLERANCE
+    ]
+    return replace(result, above=tuple(above))
 
 
 def _profit(result: Result) -> tuple[int, float, float]:

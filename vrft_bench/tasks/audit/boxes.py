@@ -12,6 +12,7 @@ from vrft_bench.tasks.audit.tricks import Trick, answer, common_tricks, constant
 from vrft_bench.tasks.base import BoxTarget, Sample, Task
 from vrft_bench.tasks.boxes import area
 from vrft_bench.tasks.coordinates import Box, Frame
+from vrft_bench.tasks.rewards import FREE_BOXES
 
 Confidence = float | str
 """A number, or what is written in its place (``Infinity``, ``NaN``)."""
@@ -32,8 +33,8 @@ def detection_tricks(task: Task, samples: Sequence[Sample], prior_of: PriorOf) -
             "guessed boxes",
             lambda sample, frame: _answer(frame, [(prior_of(sample).mean.get(sample.fields["category"], centre), 1.0)]),
         ),
-        *(_likeliest(prior_of, count) for count in (1, 3, LIKELIEST)),
-        *(_likeliest_of_category(prior_of, count) for count in (1, LIKELIEST)),
+        *(_likeliest(prior_of, count) for count in (1, 3, FREE_BOXES, LIKELIEST)),
+        *(_likeliest_of_category(prior_of, count) for count in (1, FREE_BOXES, LIKELIEST)),
         *(_fixed(f"a grid of {r * c} boxes", "grids", [(box, 0.5) for box in _grid(r, c)]) for r, c in _GRIDS),
         *(
             _fixed(f"a grid of {r * c} boxes of confidence 0", "grids", [(box, 0.0) for box in _grid(r, c)])

@@ -18,16 +18,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vrft_bench.errors import DataError, UserError
 from vrft_bench.tasks.data.annotations import read_json
 from vrft_bench.tasks.data.flower_names import FLOWER_NAMES
 from vrft_bench.tasks.data.image_files import check_name, check_text
 
+T = TypeVar("T")
 Rows = list[tuple[str, str]]
 """(file name, label), in the order of the list."""
 
@@ -63,6 +65,11 @@ def read_class_list(folder: Path, split: str) -> ClassList | None:
         check_text(label, f"the list of split {split!r} in {folder} has the label")
     if not rows:
         raise DataError(f"the list of split {split!r} in {folder} names no image", fix="use the complete list")
+    if twice := [name for name, count in Counter(name for name, _ in rows).items() if count > 1]:
+        raise DataError(
+            f"the list of split {split!r} in {folder} names the image {twice[0]!r} twice",
+            fix="name every image once, with one label",
+        )
     cars = "cars_train" if split.startswith("train") else "cars_test"
     folders = [folder / part for part in (*_IMAGE_FOLDERS, cars, f"{cars}/{cars}") if (folder / part).is_dir()]
     note = VAL_IS_TEST if split == "val" and not own.is_file() else None
@@ -91,7 +98,12 @@ def _layout(folder: Path) -> Callable[[Path, str], Rows] | None:
 
 def _read_csv(folder: Path, split: str) -> Rows:
     path = folder / f"{split}.csv"
-    rows = list(csv.DictReader(io.StringIO(read_text(path))))
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path))))
+    except csv.Error as error:
+        raise DataError(
+            f"{path} is not CSV: {error}", fix="give two columns, image and label, on every line"
+        ) from error
     if not all(row.get("image") and row.get("label") for row in rows):
         raise DataError(
             f"{path} is not a list of images: a row lacks 'image' or 'label'",
@@ -143,7 +155,9 @@ def _read_flowers(folder: Path, split: str) -> Rows:
     try:
         label_of = [int(number) for number in labels["labels"].ravel()]
         numbers = [int(number) for part in parts[split] for number in sets[part].ravel()]
-        return [(f"image_{number:05d}.jpg", FLOWER_NAMES[label_of[number - 1] - 1]) for number in numbers]
+        return [
+            (f"image_{n:05d}.jpg", _counted_from_one(FLOWER_NAMES, _counted_from_one(label_of, n))) for n in numbers
+        ]
     except (LookupError, AttributeError, TypeError, ValueError) as error:
         raise DataError(
             f"setid.mat and imagelabels.mat in {folder} are not those of Flowers102 ({error})",
@@ -162,12 +176,21 @@ def _read_cars(folder: Path, split: str) -> Rows:
     try:
         names = [_text_of(name) for name in meta["class_names"].ravel()]
         rows = annotations["annotations"].ravel()
-        return [(_text_of(row["fname"]), _year_first(names[int(row["class"].item()) - 1])) for row in rows]
+        return [
+            (_text_of(row["fname"]), _year_first(_counted_from_one(names, int(row["class"].item())))) for row in rows
+        ]
     except (LookupError, AttributeError, TypeError, ValueError) as error:
         raise DataError(
             f"{path} is not the annotation file of Stanford Cars ({error})",
             fix="use the devkit as its owners published it; cars_test_annos_withlabels.mat labels the test set",
         ) from error
+
+
+def _counted_from_one(items: Sequence[T], number: int) -> T:
+    """As MATLAB counts. Raises :class:`IndexError` for 0 too, by which Python would mean the last."""
+    if number < 1:
+        raise IndexError(f"there is no number {number}")
+    return items[number - 1]
 
 
 def _text_of(value: Any) -> str:

@@ -197,7 +197,7 @@ def _not_finite(path: Path, rows: Integers, box: Floats, score: Floats) -> DataE
 def _flaw(entry: object, images: Mapping[ImageId, int], categories: Mapping[int, int]) -> tuple[str, str]:
     """What is wrong with an entry that was not read, and how to mend it."""
     if not isinstance(entry, dict):
-        return f"is {entry!r:.60}, not an object", _FIX
+        return f"is {'a list' if isinstance(entry, list) else f'{entry!r:.60}'}, not an object", _FIX
     if missing := [key for key in _KEYS if key not in entry]:
         return f"lacks {', '.join(map(repr, missing))}", _FIX
     for key, known in (("image_id", images), ("category_id", categories)):

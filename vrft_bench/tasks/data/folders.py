@@ -19,6 +19,9 @@ from vrft_bench.tasks.data.class_lists import VAL_IS_TEST, ClassList, read_class
 from vrft_bench.tasks.data.image_files import IMAGE_SUFFIXES, check_some_exist, check_text, find_image, image_size
 from vrft_bench.tasks.data.questions import fold
 
+_Images = dict[str, list[tuple[str, Path]]]
+"""Class -> the sample id and the file of each of its images."""
+
 SAMPLE_SUBJECT = "coloured shape"
 """What a classification task asks for on the sample data, whose classes are never flowers or cars."""
 
@@ -27,10 +30,10 @@ def load_class_folders(folder: Path, split: str, *, categories: Sequence[str] = 
     """One question per image under ``folder/<class>/``, by path; the options are the names of all chosen classes.
 
     Where ``folder`` holds a set as its owners publish it, the images are those of its list of ``split``, class by class
-    in the order of the list; for class folders ``split`` is only what :attr:`Dataset.split` says. A sample's id is its
-    path relative to ``folder``. Of class folders, files that are not images by their suffix, and hidden ones, are left
-    out. ``categories`` chooses classes, ignoring case and underscores. Sizes are read from the image headers while
-    iterating.
+    in the order of the list; for class folders ``split`` is only what :attr:`Dataset.split` says. A sample's id is the
+    name that the list has for it, wherever the owner's copy keeps the file, or its path relative to ``folder``. Of
+    class folders, files that are not images by their suffix, and hidden ones, are left out. ``categories`` chooses
+    classes, ignoring case and underscores. Sizes are read from the image headers while iterating.
 
     Raises :class:`DataError` for a folder that is missing or has neither lists nor a class folder with images,
     :class:`UserError` for an unknown class.
@@ -43,13 +46,8 @@ def load_class_folders(folder: Path, split: str, *, categories: Sequence[str] = 
 
     def samples() -> Iterator[Sample]:
         for name in sorted(classes):
-            for path in images[name]:
-                yield Sample(
-                    path.relative_to(folder).as_posix(),
-                    ImageRef(*image_size(path), path),
-                    fields,
-                    ClassTarget(name),
-                )
+            for sample_id, path in images[name]:
+                yield Sample(sample_id, ImageRef(*image_size(path), path), fields, ClassTarget(name))
 
     notes = []
     if empty := [name for name in classes if not images[name]]:
@@ -61,12 +59,12 @@ def load_class_folders(folder: Path, split: str, *, categories: Sequence[str] = 
     return Dataset(split, classes, samples, is_sample=is_sample, notes=tuple(notes))
 
 
-def _from_folders(folder: Path, categories: Sequence[str]) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
+def _from_folders(folder: Path, categories: Sequence[str]) -> tuple[tuple[str, ...], _Images]:
     found = sorted(item.name for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
     for name in found:
         check_text(name, f"{folder} has the class folder")
     classes = _chosen(categories, found, folder)
-    images = {name: _images(folder / name) for name in classes}
+    images = {name: [(f"{name}/{path.name}", path) for path in _images(folder / name)] for name in classes}
     if not any(images.values()):
         raise DataError(
             f"{folder} has no class folder with images in it",
@@ -75,15 +73,13 @@ def _from_folders(folder: Path, categories: Sequence[str]) -> tuple[tuple[str, .
     return classes, images
 
 
-def _from_list(
-    listed: ClassList, folder: Path, categories: Sequence[str]
-) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
+def _from_list(listed: ClassList, folder: Path, categories: Sequence[str]) -> tuple[tuple[str, ...], _Images]:
     classes = _chosen(categories, sorted({label for _, label in listed.rows}), folder)
-    images: dict[str, list[Path]] = {name: [] for name in classes}
+    images: _Images = {name: [] for name in classes}
     for name, label in listed.rows:
         if label in images:
-            images[label].append(find_image(name, listed.folders)[0])
-    check_some_exist((path for paths in images.values() for path in paths), listed.folders)
+            images[label].append((name, find_image(name, listed.folders)[0]))
+    check_some_exist((path for listed_images in images.values() for _, path in listed_images), listed.folders)
     return classes, images
 
 

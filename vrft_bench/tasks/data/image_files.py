@@ -5,6 +5,7 @@ Annotations come from strangers. A name in them may only reach files inside the 
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,13 @@ from pathlib import Path
 from vrft_bench.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""What files are opened as, whatever they are called. Others run programs to decode (EPS)."""
+
+DECODER_FAILURES = (Exception,)
+"""What a decoder may raise about a broken file: Pillow lets through more than it says. Only a lack of memory is not
+the file's fault."""
 
 UNREADABLE_SIZE = (1, 1)
 """The size given to an image whose header cannot be read. The run that opens the file records why it cannot be used."""
@@ -101,12 +109,19 @@ def check_some_exist(paths: Iterable[Path], folders: Sequence[Path]) -> None:
         )
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) in pixels from the file's header, or :data:`UNREADABLE_SIZE`."""
+def image_size(image: Path | bytes) -> tuple[int, int]:
+    """(width, height) in pixels from the header of a file or of its content, or :data:`UNREADABLE_SIZE`."""
+    return header_size(image) or UNREADABLE_SIZE
+
+
+def header_size(image: Path | bytes) -> tuple[int, int] | None:
+    """As :func:`image_size`; ``None`` where no image can be made out."""
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return UNREADABLE_SIZE
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image, formats=FORMATS) as opened:
+            return opened.size
+    except MemoryError:
+        raise
+    except DECODER_FAILURES:
+        return None

@@ -6,6 +6,7 @@ published.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -93,7 +94,14 @@ def class_folders(root: Path, name: str, split: str) -> Path:
     return published[0]
 
 
+def check_readable(root: Path) -> None:
+    """Raise :class:`DataError` for a folder that is there and may not be looked into."""
+    if root.is_dir() and not os.access(root, os.R_OK | os.X_OK):
+        raise DataError(f"the data folder {root} may not be read", fix="get the right to read it, or name another")
+
+
 def _check_root(root: Path) -> None:
+    check_readable(root)
     if not root.is_dir():
         raise DataError(
             f"there is no data folder {root}",

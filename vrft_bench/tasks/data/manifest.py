@@ -64,11 +64,11 @@ def expected(task: Task, spec: DataSpec, dataset: Dataset) -> tuple[Manifest, ..
     path = pin_path(task, spec, dataset.split)
     if path is not None and path.exists():
         return (read_pin(path),)
-    to_pin = f"pin it: {_pin_command(task, spec)}" if path is not None else "complete the data"
+    to_pin = f"; if the subset is meant, pin it: {_pin_command(task, spec)}" if path is not None else ""
+    fix = f"complete the data{to_pin}"
     published = published_counts(task, dataset.split, len(dataset.categories)) if spec.root is not None else {}
     if not published:
-        return (Manifest("no published counts and no pin", to_pin, {MISSING: 0}),)
-    fix = f"complete the data; if the subset is meant, {to_pin}"
+        return (Manifest("no published counts and no pin", fix, {MISSING: 0}),)
     return tuple(
         Manifest(f"published counts ({source})", fix, {**counts, MISSING: 0}) for source, counts in published.items()
     )

@@ -3,8 +3,10 @@
 *Exact*: equal sha256 of size and decoded RGB pixels, so that a picture saved twice without loss counts as one whatever
 its file says. *Near*: a Hamming distance of at most ``threshold`` between 64-bit difference hashes, which survive
 scaling and recompression (dHash: 9x8 grey levels, a bit for each pixel that is brighter than its left neighbour;
-N. Krawetz, "Kind of Like That", 2013). Near pairs are candidates to look at: pictures with little in them have
-similar hashes without being alike.
+N. Krawetz, "Kind of Like That", 2013), also between an image and the mirrored other. Near pairs are candidates to look
+at: pictures with little in them have similar hashes without being alike. Crops and other turns are not found.
+
+Pictures are compared as they are shown, turned as their EXIF says.
 """
 
 from __future__ import annotations
@@ -21,12 +23,26 @@ import numpy.typing as npt
 
 from vrft_bench.errors import DataError
 from vrft_bench.tasks.base import ImageRef, Sample
-from vrft_bench.tasks.data.image_files import IMAGE_SUFFIXES
+from vrft_bench.tasks.data.image_files import DECODER_FAILURES, FORMATS, IMAGE_SUFFIXES
 from vrft_bench.tasks.data.rows import find_rows, is_rows
 from vrft_bench.tasks.data.virft import row_image
 
 THRESHOLD = 4
 """Bits of 64 that near-duplicates may differ in."""
+
+_ORIENTATION = 0x0112
+"""EXIF's tag for how to turn an image before it is shown."""
+
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""EXIF's numbers -> Pillow's names, whose angles go against the clock. 1 is upright."""
 
 _CELLS = 4_000_000
 """Pairs that are compared at once: 32 MB."""
@@ -42,12 +58,16 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class SharedPair:
-    """An image of A and one of B; ``distance`` is in bits, and 0 for equal pixels."""
+    """An image of A and one of B; ``distance`` is in bits, and 0 for equal pixels.
+
+    ``mirrored``: only one of them mirrored, left to right, is like the other.
+    """
 
     a: str
     b: str
     distance: int
     exact: bool
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +93,9 @@ class OverlapReport:
             "images": [self.images_a, self.images_b],
             "threshold": self.threshold,
             "exact": [{"a": pair.a, "b": pair.b} for pair in self.exact],
-            "near": [{"a": pair.a, "b": pair.b, "distance": pair.distance} for pair in self.near],
+            "near": [
+                {"a": pair.a, "b": pair.b, "distance": pair.distance, "mirrored": pair.mirrored} for pair in self.near
+            ],
             "unreadable": list(self.unreadable),
         }
 
@@ -116,7 +138,7 @@ def images_of(samples: Iterable[Sample]) -> Iterator[Named]:
 def find_overlap(a: Iterable[Named], b: Iterable[Named], *, threshold: int = THRESHOLD) -> OverlapReport:
     """What ``a`` and ``b`` share. Pairs come by distance, then in the order of the sets.
 
-    Every image is decoded once and none is kept: memory grows by 40 bytes and a name per image. Images that cannot be
+    Every image is decoded once and none is kept: memory grows by 48 bytes and a name per image. Images that cannot be
     read are named in the report and compared with nothing.
     """
     unreadable: list[str] = []
@@ -126,17 +148,26 @@ def find_overlap(a: Iterable[Named], b: Iterable[Named], *, threshold: int = THR
         by_pixels.setdefault(pixels, []).append(index)
     exact = {(i, j) for i, pixels in enumerate(first.pixels) for j in by_pixels.get(pixels, ())}
     pairs = [SharedPair(first.names[i], second.names[j], 0, True) for i, j in sorted(exact)]
-    near = [(d, i, j) for i, j, d in _close(first.hashes, second.hashes, threshold) if (i, j) not in exact]
-    pairs += [SharedPair(first.names[i], second.names[j], distance, False) for distance, i, j in sorted(near)]
+    near = {(i, j): (d, False) for i, j, d in _close(first.hashes, second.hashes, threshold) if (i, j) not in exact}
+    for i, j, distance in _close(first.hashes, second.mirrored, threshold):
+        if (i, j) not in exact:
+            near.setdefault((i, j), (distance, True))
+    pairs += [
+        SharedPair(first.names[i], second.names[j], distance, False, mirrored)
+        for (distance, mirrored), (i, j) in sorted((how, which) for which, how in near.items())
+    ]
     return OverlapReport(len(first.names), len(second.names), threshold, tuple(pairs), tuple(unreadable))
 
 
-def difference_hash(image: Any) -> int:
-    """The 64-bit dHash of a Pillow image, row by row, the first pixel in the highest bit."""
+def difference_hashes(image: Any) -> tuple[int, int]:
+    """The 64-bit dHash of a Pillow image, row by row, the first pixel in the highest bit; and that of its mirror."""
     from PIL import Image
 
     grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
-    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
+    upright, mirrored = (
+        int.from_bytes(np.packbits(levels[:, 1:] > levels[:, :-1]).tobytes(), "big") for levels in (grey, grey[:, ::-1])
+    )
+    return upright, mirrored
 
 
 @dataclass(frozen=True)
@@ -144,10 +175,11 @@ class _Hashed:
     names: list[str]
     pixels: list[bytes]
     hashes: npt.NDArray[np.uint64]
+    mirrored: npt.NDArray[np.uint64]
 
 
 def _hashed(images: Iterable[Named], unreadable: list[str]) -> _Hashed:
-    names, pixels, hashes = [], [], []
+    names, pixels, hashes, mirrored = [], [], [], []
     for item in images:
         found = _hashes(item.image)
         if found is None:
@@ -156,19 +188,34 @@ def _hashed(images: Iterable[Named], unreadable: list[str]) -> _Hashed:
         names.append(item.name)
         pixels.append(found[0])
         hashes.append(found[1])
-    return _Hashed(names, pixels, np.array(hashes, dtype=np.uint64))
+        mirrored.append(found[2])
+    return _Hashed(names, pixels, np.array(hashes, dtype=np.uint64), np.array(mirrored, dtype=np.uint64))
 
 
-def _hashes(ref: ImageRef) -> tuple[bytes, int] | None:
-    """(sha256 of size and pixels, dHash); ``None`` for an image that cannot be read."""
+def _hashes(ref: ImageRef) -> tuple[bytes, int, int] | None:
+    """(sha256 of size and pixels, dHash, its mirror's dHash); ``None`` for an image that cannot be read."""
     from PIL import Image
 
+    file = io.BytesIO(ref.data) if ref.data is not None else ref.path or ""
     try:
-        with Image.open(io.BytesIO(ref.data) if ref.data is not None else ref.path or "") as image:
-            rgb = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with Image.open(file, formats=FORMATS) as image:
+            rgb = _as_shown(image.convert("RGB"), image)
+    except MemoryError:
+        raise
+    except DECODER_FAILURES:
         return None
-    return hashlib.sha256(b"%dx%d:" % rgb.size + rgb.tobytes()).digest(), difference_hash(rgb)
+    return hashlib.sha256(b"%dx%d:" % rgb.size + rgb.tobytes()).digest(), *difference_hashes(rgb)
+
+
+def _as_shown(pixels: Any, file: Any) -> Any:
+    """``pixels`` turned as the EXIF of the image ``file`` says; as they are where that is broken."""
+    from PIL.Image import Transpose
+
+    try:
+        turn = _TURNS.get(file.getexif().get(_ORIENTATION))
+    except DECODER_FAILURES:
+        turn = None
+    return pixels if turn is None else pixels.transpose(Transpose[turn])
 
 
 def _close(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64], threshold: int) -> Iterator[tuple[int, int, int]]:

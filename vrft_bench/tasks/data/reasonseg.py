@@ -26,7 +26,7 @@ from vrft_bench.tasks.boxes import clip
 from vrft_bench.tasks.data.annotations import is_number
 from vrft_bench.tasks.data.image_files import UNREADABLE_SIZE, check_some_exist, check_text, image_size
 
-_SUFFIXES = (".jpg", ".png", ".jpeg")
+_SUFFIXES = (".jpg", ".png", ".jpeg", ".JPG", ".PNG", ".JPEG")
 _FIX = "give a ReasonSeg annotation: an object with 'text' (instructions) and 'shapes' (label and points)"
 
 
@@ -54,7 +54,7 @@ def load_reasonseg(folder: Path, split: str, *, is_sample: bool = False) -> Data
         raise DataError(
             f"there is no folder {folder}", fix=f"name the folder that holds the {split} images and JSON files"
         )
-    files = sorted(folder.glob("*.json"))
+    files = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))  # macOS adds "._a.json"
     if not files:
         raise DataError(
             f"{folder} has no *.json annotations", fix="name a folder of images with a JSON file beside each"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ SUFFIXES = (".parquet", ".arrow", ".jsonl", ".json")
 _BOOKKEEPING = frozenset({"dataset_info.json", "state.json", "dataset_dict.json", "dataset_infos.json"})
 """What ``datasets`` writes beside the rows."""
 _COLUMNS = ("image", "problem", "solution")
+_SPLITS = ("train", "test", "validation", "val")
 _BATCH = 16
 """Rows in memory at once: an image may have several megabytes."""
 
@@ -47,8 +49,9 @@ class RowFiles:
 def find_rows(path: Path, split: str) -> RowFiles:
     """The files of ``split`` in ``path``, which may be one file.
 
-    In a folder, those are the files in a folder ``split``, else those named ``split-*`` (as the hub names them), else
-    all, if the folder does not have another split. Raises :class:`DataError` where there are none.
+    In a folder, those are the files in a folder ``split``, else those with ``split`` among the words of their name
+    (``train-00000-of-00001.parquet`` on the hub, ``vi_rft_coco-train.arrow`` in the cache of ``datasets``), else all,
+    if the folder does not have another split. Raises :class:`DataError` where there are none.
     """
     if path.is_file():
         return RowFiles(path, (path,))
@@ -64,7 +67,7 @@ def find_rows(path: Path, split: str) -> RowFiles:
         if not files:
             continue
         mine = [file for file in files if split in file.relative_to(path).parts[:-1]]
-        mine = mine or [file for file in files if file.stem == split or file.name.startswith(f"{split}-")]
+        mine = mine or [file for file in files if _is_named_after(split, file)]
         if not mine and not any(_is_of_a_split(file, path) for file in files):
             mine = files
         if mine:
@@ -82,25 +85,33 @@ def is_rows(path: Path) -> bool:
     A JSON file of rows is a list; annotations in COCO's format are an object.
     """
     if path.is_file():
-        return path.suffix in SUFFIXES and (path.suffix != ".json" or _begins_a_list(path))
+        suffix = path.suffix.lower()
+        return suffix in SUFFIXES and (suffix != ".json" or _begins_a_list(path))
     return any(next(path.rglob(f"*{suffix}"), None) is not None for suffix in SUFFIXES[:2])
 
 
 def _begins_a_list(file: Path) -> bool:
-    with file.open("rb") as opened:
-        return opened.read(256).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+    try:
+        with file.open("rb") as opened:
+            return opened.read(256).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}", fix="give a file that can be read") from error
+
+
+def _is_named_after(split: str, file: Path) -> bool:
+    return re.search(rf"(?:^|[-._ ]){re.escape(split)}(?:$|[-._ ])", file.stem, re.IGNORECASE) is not None
 
 
 def _is_of_a_split(file: Path, root: Path) -> bool:
-    known = ("train", "test", "validation", "val")
-    return file.relative_to(root).parts[0] in known or any(file.name.startswith(f"{name}-") for name in known)
+    return file.relative_to(root).parts[0] in _SPLITS or any(_is_named_after(name, file) for name in _SPLITS)
 
 
 def _rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
-    if file.suffix in (".json", ".jsonl"):
+    suffix = file.suffix.lower()
+    if suffix in (".json", ".jsonl"):
         yield from _json_rows(file, columns)
         return
-    if file.suffix not in SUFFIXES:
+    if suffix not in SUFFIXES:
         raise DataError(f"{file} is no file of rows", fix=f"name one that ends in {', '.join(SUFFIXES)}")
     try:
         import pyarrow
@@ -111,7 +122,7 @@ def _rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
     try:
         for batch in _batches(file, columns):
             yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError, KeyError) as error:
+    except (pyarrow.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         raise DataError(
             f"{file} cannot be read: {error}", fix=f"give a complete file with the columns {', '.join(_COLUMNS)}"
         ) from error
@@ -121,7 +132,7 @@ def _batches(file: Path, columns: Sequence[str]) -> Iterator[Any]:
     import pyarrow.ipc
     import pyarrow.parquet
 
-    if file.suffix == ".parquet":
+    if file.suffix.lower() == ".parquet":
         with pyarrow.parquet.ParquetFile(file, pre_buffer=False) as table:  # buffered, it keeps the whole file
             _check_columns(file, table.schema_arrow.names, columns)
             yield from table.iter_batches(batch_size=_BATCH, columns=list(columns))
@@ -142,7 +153,7 @@ def _check_columns(file: Path, names: Sequence[str], wanted: Sequence[str]) -> N
 
 
 def _json_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
-    rows = _json_lines(file) if file.suffix == ".jsonl" else read_json(file)
+    rows = _json_lines(file) if file.suffix.lower() == ".jsonl" else read_json(file)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(
             f"{file} is not a list of rows",
@@ -159,6 +170,6 @@ def _json_rows(file: Path, columns: Sequence[str]) -> Iterator[Row]:
 
 def _json_lines(file: Path) -> list[Any]:
     try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
+        return [json.loads(line) for line in file.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} is not JSON lines: {error}", fix="give one JSON object per line, in UTF-8") from error

@@ -139,16 +139,23 @@ _TRAIN_IMAGES = Need(
         "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
     ),
 )
-_LVIS = Need(
-    "LVIS v1 val annotations",
-    tuple(f"{base}{part}lvis_v1_val.json" for base in ("lvis/", "") for part in ("annotations/", "")),
-    Download("https://dl.fbaipublicfiles.com/LVIS/lvis_v1_val.json.zip", "lvis", unpacked=6.0),
-)
+
+
+def _lvis(split: str, part: Part) -> Need:
+    return Need(
+        f"LVIS v1 {split} annotations",
+        tuple(f"{base}{folder}lvis_v1_{split}.json" for base in ("lvis/", "") for folder in ("annotations/", "")),
+        Download(f"https://dl.fbaipublicfiles.com/LVIS/lvis_v1_{split}.json.zip", "lvis", unpacked=6.0),
+        part,
+    )
+
+
+_LVIS = _lvis("val", "evaluation")
 
 _NEEDS: dict[str, tuple[Need, ...]] = {
     "coco_fewshot": (_ANNOTATIONS, _VAL_IMAGES, _virft("ViRFT_COCO_8_cate_4_shot")),
     "coco_ovd": (_ANNOTATIONS, _VAL_IMAGES, _virft("ViRFT_COCO_base65")),
-    "lvis_fewshot": (_LVIS, _VAL_IMAGES, _TRAIN_IMAGES, _virft("ViRFT_LVIS_few_shot")),
+    "lvis_fewshot": (_LVIS, _VAL_IMAGES, _TRAIN_IMAGES, _lvis("train", "training"), _virft("ViRFT_LVIS_few_shot")),
     "lvis_ovd": (_LVIS, _VAL_IMAGES, _TRAIN_IMAGES, _virft("ViRFT_COCO_base65")),
     "flower102_fewshot": (
         Need(

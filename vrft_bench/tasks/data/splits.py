@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -68,9 +68,12 @@ class FewShotSplit:
             "samples": [asdict(shot) for shot in self.samples],
         }
 
-    def short_of(self) -> dict[str, int]:
-        """Categories that have fewer than ``shots`` samples, with the number that they have."""
-        counts: dict[str, int] = {}
+    def short_of(self, categories: Sequence[str] = ()) -> dict[str, int]:
+        """Categories that have fewer than ``shots`` samples, with the number that they have.
+
+        ``categories`` are all that could have been drawn, since one that has none is in no sample.
+        """
+        counts = dict.fromkeys(categories, 0)
         for shot in self.samples:
             counts[shot.category] = counts.get(shot.category, 0) + 1
         return {name: count for name, count in counts.items() if count < self.shots}

@@ -21,7 +21,6 @@ A problem only says which category or instruction is meant: the question itself 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -33,7 +32,7 @@ from vrft_bench.errors import DataError, UserError
 from vrft_bench.tasks.base import BoxTarget, ClassTarget, Dataset, DataSpec, ImageRef, MaskTarget, Sample, Target
 from vrft_bench.tasks.coordinates import Box
 from vrft_bench.tasks.data.annotations import Category, is_number
-from vrft_bench.tasks.data.image_files import UNREADABLE_SIZE, check_name, check_text, image_size
+from vrft_bench.tasks.data.image_files import check_name, check_text, image_size
 from vrft_bench.tasks.data.questions import choose_categories
 from vrft_bench.tasks.data.rows import Row, RowFiles, find_rows, is_rows
 
@@ -231,20 +230,10 @@ def row_image(value: Any, folder: Path, owner: str) -> ImageRef:
     """
     data, name = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (None, value)
     if isinstance(data, bytes) and data:
-        return ImageRef(*_size(data), data=data, sha256=hashlib.sha256(data).hexdigest())
+        return ImageRef(*image_size(data), data=data, sha256=hashlib.sha256(data).hexdigest())
     if not isinstance(name, str) or not name:
         raise DataError(f"{owner} has no image", fix=_FIX)
     check_name(name, owner)
     path = folder / name
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
     return ImageRef(*image_size(path), path, sha256=digest)
-
-
-def _size(data: bytes) -> tuple[int, int]:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return UNREADABLE_SIZE

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from vrft_bench.tasks.base import Prediction
 from vrft_bench.tasks.coordinates import Frame, ModelProfile
+from vrft_bench.tasks.paper.box_list import BoxList
 
 THOUSANDTHS = ModelProfile("thousandths", "norm_1000")
 """The only coordinates that the paper's code knows, whatever the model speaks."""
-
-Boxes = Sequence[tuple[tuple[Any, ...], Any]]
-"""(position, confidence) as an answer states them, of any types; of elements with equal positions only the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +23,7 @@ class PaperPrediction(Prediction):
 
     text: str
     frame: Frame
-    rewarded: Boxes | None = field(default=None, compare=False, repr=False)
+    rewarded: BoxList | None = field(default=None, compare=False, repr=False)
 
 
 def thousandths(frame: Frame) -> Frame:

@@ -9,28 +9,32 @@ earns 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import chain
-from operator import itemgetter
-from typing import Any, NamedTuple
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vrft_bench.tasks.base import BoxTarget, ClassTarget, MaskTarget, Prediction, Reward
 from vrft_bench.tasks.boxes import iou_column
 from vrft_bench.tasks.coordinates import Box, Frame
+from vrft_bench.tasks.paper.box_list import BoxList, number_table
 from vrft_bench.tasks.paper.parsing import (
     CORNERS,
     FAILURES,
     first_answer,
     keeps_format,
 )
-from vrft_bench.tasks.paper.prediction import Boxes, PaperPrediction, thousandths
+from vrft_bench.tasks.paper.prediction import PaperPrediction, thousandths
 from vrft_bench.tasks.paper.symbolic import verified
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MATCH_IOU = 0.5
 """A match has to lie above this; exactly .5 is none."""
 
-FEW_BOXES, BOXES_AT_ONCE = 200, 1000
-"""Up to so many boxes, comparing each with each truth takes no time that matters; more are compared in portions."""
+BOXES_AT_ONCE = 1000
+"""Many boxes are compared in portions, since truths are soon taken."""
 
 _LONGEST_HARMLESS = 300
 """Up to so many characters, a box holds no number beyond the range of floats."""
@@ -125,7 +129,8 @@ def evaluated_accuracy(prediction: Prediction, target: ClassTarget) -> float:
 def giou_reward(prediction: Prediction, target: MaskTarget) -> float:
     """1 + generalised IoU (Rezatofighi et al. 2019) in the unit square, 2 where answer and solution are equal texts.
 
-    Neither clipped nor kept to boxes whose corners are in order, so it has no bounds. 0 where no box was read.
+    Neither clipped nor kept to boxes whose corners are in order, so it has no bounds but those of floats. 0 where no
+    box was read.
     """
     if not isinstance(prediction, PaperPrediction):
         return 0.0
@@ -172,48 +177,50 @@ def _compared(prediction: PaperPrediction, target: BoxTarget) -> Compared | None
     return result
 
 
-def _compare(boxes: Boxes, truths: list[list[float]]) -> Compared:
+def _compare(boxes: BoxList, truths: list[list[float]]) -> Compared:
     """By descending confidence, each box takes the free truth that it overlaps most, if by more than the threshold."""
-    ranked = sorted(boxes, key=itemgetter(1), reverse=True)
+    positions, confidences = boxes.positions, boxes.confidences
+    ranked = sorted(range(len(positions)), key=confidences.__getitem__, reverse=True)
     free = dict(enumerate(truths))
     total, confidence = 0.0, 0.0  # added up one by one: sum() rounds otherwise from Python 3.12 on
-    for (position, stated), rivals in zip(ranked, _rivals([position for position, _ in ranked], free), strict=False):
+    for place, rivals in zip(ranked, _rivals(boxes, ranked, free), strict=True):
         best, overlap = -1, 0.0
         for number in rivals:
-            if number in free and (value := _iou(free[number], position)) > overlap:
+            if number in free and (value := _iou(free[number], positions[place])) > overlap:
                 best, overlap = number, value
         if overlap > MATCH_IOU:
             del free[best]
             total += overlap
-            confidence += stated
+            confidence += confidences[place]
         else:
-            confidence += 1 - stated
-    return Compared(total, confidence / len(boxes), len(boxes), len(truths))
+            confidence += 1 - confidences[place]
+    return Compared(total, confidence / len(positions), len(positions), len(truths))
 
 
-def _rivals(positions: list[tuple[Any, ...]], free: Mapping[int, list[float]]) -> Iterator[Collection[int]]:
-    """For each box, numbers of the truths that it has to be compared with: all that are free when its turn comes."""
-    for first in range(0, len(positions), BOXES_AT_ONCE):
-        yield from _rivals_at_once(positions[first : first + BOXES_AT_ONCE], free)
+def _rivals(boxes: BoxList, ranked: list[int], free: Mapping[int, list[float]]) -> Iterator[Collection[int]]:
+    """For each of ``ranked``, the numbers of the truths that it has to be compared with, of those that are ``free``
+    when its turn comes. Of a portion with a table of numbers, that tells which truths a box comes near."""
+    for first in range(0, len(ranked), BOXES_AT_ONCE):
+        portion = ranked[first : first + BOXES_AT_ONCE]
+        if not free:
+            yield from [()] * len(portion)
+            continue
+        if boxes.table is None:
+            table = number_table([boxes.positions[place] for place in portion])
+        else:
+            table = boxes.table[portion]
+        yield from [free.keys()] * len(portion) if table is None else _near(table, free)
 
 
-def _rivals_at_once(positions: list[tuple[Any, ...]], free: Mapping[int, list[float]]) -> Sequence[Collection[int]]:
-    """Where there are many boxes, of nothing but numbers, arrays tell which truths come near the threshold."""
-    plain = len(positions) > FEW_BOXES and set(map(type, chain.from_iterable(positions))) <= {int, float}
-    if not plain or set(map(len, positions)) != {4}:
-        return [free.keys()] * len(positions)
+def _near(table: NDArray[np.float64], free: Mapping[int, list[float]]) -> list[Collection[int]]:
+    """For each box of a table, the numbers of the truths whose IoU with it may be above the threshold."""
     import numpy as np
 
-    try:
-        columns = np.array(positions, dtype=np.float64)
-    except OverflowError:  # an integer of hundreds of digits
-        return [free.keys()] * len(positions)
-    rivals: list[tuple[int, ...]] = [()] * len(positions)
+    rivals: list[Collection[int]] = [()] * len(table)
     with np.errstate(all="ignore"):
         for number, (x1, y1, x2, y2) in free.items():
-            near = iou_column(columns, (x1, y1, x2, y2)) > MATCH_IOU - 0.01
-            for index in np.flatnonzero(near).tolist():
-                rivals[index] += (number,)
+            for row in (iou_column(table, (x1, y1, x2, y2)) > MATCH_IOU - 0.01).nonzero()[0].tolist():
+                rivals[row] = (*rivals[row], number)
     return rivals
 
 
@@ -264,7 +271,7 @@ IOU = Reward("iou", iou_reward)
 IOU_V1 = Reward("iou_v1", iou_reward_v1)
 CONFIDENCE = Reward("confidence", confidence_reward)
 ACCURACY = Reward("accuracy", accuracy_reward)
-GIOU = Reward("giou", giou_reward, low=-math.inf, high=math.inf)
+GIOU = Reward("giou", giou_reward, low=-sys.float_info.max, high=sys.float_info.max)
 BY_NAME = {
     "detection": {reward.name: reward for reward in (IOU, IOU_V1, CONFIDENCE, FORMAT)},
     "classification": {reward.name: reward for reward in (ACCURACY, FORMAT)},
