@@ -7,10 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from vrft_bench.errors import UserError
+from vrft_bench.harness.plan import RunPlan
 from vrft_bench.harness.progress import Progress, SilentProgress
+from vrft_bench.harness.records import Record
+from vrft_bench.harness.scoring import frame_of
 from vrft_bench.harness.store import RunStore, containing_run, read_manifest, utc_now, versions, write_json
 from vrft_bench.harness.stored_answers import StoredAnswers, plan_of_run
-from vrft_bench.tasks.base import UNASKED, MetricReport
+from vrft_bench.tasks.base import UNASKED, MetricReport, Prediction, Sample
+from vrft_bench.tasks.box_likelihood import box_likelihoods
+from vrft_bench.tasks.paper.prediction import thousandths
 
 DIAGNOSIS = "diagnosis.json"
 """The file of a run's folder that holds the figures."""
@@ -34,8 +39,8 @@ def diagnose_run(folder: str | Path, *, progress: Progress | None = None) -> Met
     metric = DiagnosisMetric(plan.dataset)
     with RunStore(folder) as store, contextlib.closing(store.index()) as index:
         answers = StoredAnswers(plan, index, progress or SilentProgress(), "diagnosing")
-        for sample, n, prediction in answers:
-            metric.update(sample, prediction, n)
+        for sample, n, prediction, record in answers.with_records():
+            metric.update(sample, prediction, n, _likelihoods(plan, sample, prediction, record))
         for sample in plan.unasked():
             for n in range(plan.config.samples):
                 metric.update(sample, UNASKED, n)
@@ -43,3 +48,14 @@ def diagnose_run(folder: str | Path, *, progress: Progress | None = None) -> Met
         report = replace(report, notes=(*report.notes, *answers.note()))
         write_json(folder / DIAGNOSIS, {"report": report.to_json(), "at": utc_now(), "versions": versions()})
     return report
+
+
+def _likelihoods(
+    plan: RunPlan, sample: Sample, prediction: Prediction, record: Record | None
+) -> tuple[float | None, ...]:
+    """How likely the model found each box, where the backend gave the log-probabilities of its tokens."""
+    if record is None or "token_logprobs" not in record or not prediction.detections:
+        return ()
+    frame = frame_of(sample, record, plan.profile)
+    read_in = thousandths(frame) if plan.task.protocol == "paper" else frame
+    return box_likelihoods(record["text"], record["token_logprobs"], prediction.detections, read_in)

@@ -14,7 +14,7 @@ from vrft_bench.harness.models.base import Completion
 from vrft_bench.harness.plan import RunPlan
 from vrft_bench.harness.records import Record
 from vrft_bench.tasks.base import NO_PREDICTION, UNASKED, MetricReport, Prediction, Sample, Score
-from vrft_bench.tasks.coordinates import Frame
+from vrft_bench.tasks.coordinates import Frame, ModelProfile
 
 
 class Scorer:
@@ -70,8 +70,13 @@ class Scorer:
 
     def read(self, sample: Sample, record: Record) -> tuple[Prediction, Score]:
         """What the text of ``record`` says, and what that is worth; nothing is counted."""
-        size: Any = record.get("processed")
-        processed = (int(size[0]), int(size[1])) if size else None
-        frame = Frame(self._profile, sample.image.width, sample.image.height, processed)
+        frame = frame_of(sample, record, self._profile)
         prediction = self._task.parse(record["text"], frame, truncated=record["finish_reason"] == "length")
         return prediction, self._task.judge(prediction, sample.target)
+
+
+def frame_of(sample: Sample, record: Record, profile: ModelProfile) -> Frame:
+    """The frame that the text of ``record`` is read in: that of the image as the processor really had it."""
+    size: Any = record.get("processed")
+    processed = (int(size[0]), int(size[1])) if size else None
+    return Frame(profile, sample.image.width, sample.image.height, processed)

@@ -8,7 +8,7 @@ from pathlib import Path
 from vrft_bench.errors import UserError
 from vrft_bench.harness.plan import RunPlan, choose_task, make_plan
 from vrft_bench.harness.progress import Progress
-from vrft_bench.harness.records import RecordIndex
+from vrft_bench.harness.records import Record, RecordIndex
 from vrft_bench.harness.scoring import Scorer
 from vrft_bench.harness.store import Manifest
 from vrft_bench.registry import include
@@ -41,6 +41,10 @@ class StoredAnswers:
         self.missing = 0
 
     def __iter__(self) -> Iterator[tuple[Sample, int, Prediction]]:
+        return ((sample, n, prediction) for sample, n, prediction, _ in self.with_records())
+
+    def with_records(self) -> Iterator[tuple[Sample, int, Prediction, Record | None]]:
+        """The same, each with its record; ``None`` for a completion that failed."""
         plan, index = self._plan, self._index
         scorer = Scorer(plan)
         self.missing = 0
@@ -49,11 +53,12 @@ class StoredAnswers:
             for sample in plan.walk():
                 for n in range(plan.config.samples):
                     if (offset := index.answered.get((sample.id, n))) is not None:
-                        prediction, score = scorer.read(sample, index.read(offset))
-                        yield sample, n, prediction
+                        record = index.read(offset)
+                        prediction, score = scorer.read(sample, record)
+                        yield sample, n, prediction, record
                         self._progress.advance(score.total)
                     elif (sample.id, n) in index.failed:
-                        yield sample, n, NO_PREDICTION
+                        yield sample, n, NO_PREDICTION, None
                         self._progress.advance(None)
                     else:
                         self.missing += 1

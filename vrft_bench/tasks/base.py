@@ -132,11 +132,9 @@ class Reward:
 
     def __call__(self, prediction: Prediction, target: Target) -> float:
         value = float(self.function(prediction, target))
-        if self.low <= value <= self.high:
-            return value
         if not math.isfinite(value):
             return self.low if self.low > 0.0 else min(0.0, self.high)
-        return min(max(value, self.low), self.high)
+        return value if self.low <= value <= self.high else min(max(value, self.low), self.high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Answers and truth of a whole detection run in compact columns, handed back image by image.
 
 What looks across the categories of an image (a right box under a wrong name) has to wait until all questions about it
-are there, and they come in any order. So boxes are kept, as plain doubles: 40 bytes per predicted and per true box, 28
-per question. A question that has neither is not kept: it can change nothing.
+are there, and they come in any order. So boxes are kept, as plain doubles: 48 bytes per predicted and 40 per true box,
+28 per question. A question that has neither is not kept: it can change nothing.
 """
 
 from __future__ import annotations
@@ -30,13 +30,17 @@ class Answered(IntEnum):
 
 
 class Question(NamedTuple):
-    """One category in one image (completion index ``n``): its truth, and what was answered."""
+    """One category in one image (completion index ``n``): its truth, and what was answered.
+
+    ``likelihoods`` are those of the predicted boxes, where all are known.
+    """
 
     n: int
     category: int
     target: BoxTarget
     detections: tuple[Detection, ...]
     answered: Answered = Answered.READ
+    likelihoods: tuple[float, ...] = ()
 
 
 class AnswerColumns:
@@ -49,6 +53,7 @@ class AnswerColumns:
         self._flags = array("B")
         self._counts = (array("i"), array("i"), array("i"))
         self._boxes = (array("d"), array("d"), array("d"))
+        self._likelihoods = array("d")
 
     def add(self, image_id: str, question: Question) -> None:
         """Keep one question. Without boxes of any kind, it is left out."""
@@ -66,6 +71,7 @@ class AnswerColumns:
             known = numbers or [None] * len(own)
             for box, number in zip(own, known, strict=True):
                 column.extend((*box, nan if number is None else number))
+        self._likelihoods.extend(question.likelihoods or [nan] * len(question.detections))
 
     def images(self) -> Iterator[list[Question]]:
         """The questions about every image that has a box, by completion index and category.
@@ -99,7 +105,9 @@ class AnswerColumns:
         detections = tuple(
             Detection(box, None if isnan(stated) else stated) for box, stated in zip(found, confidences, strict=True)
         )
-        return Question(self._n[row], self._category[row], target, detections, Answered(flags & 3))
+        likely = tuple(self._likelihoods[starts[2] : starts[2] + len(detections)])
+        known = () if any(map(isnan, likely)) else likely
+        return Question(self._n[row], self._category[row], target, detections, Answered(flags & 3), known)
 
 
 def answered(prediction: Prediction) -> Answered:

@@ -12,7 +12,8 @@
 * ``ap_boxes_right`` and ``ap_labels_right``: AP with every box put on an object of the right category, as many as there
   are, and with every box asked under the name of the object that it stands on.
 * ``ap_POLICY``: AP by each of the scoring policies (:mod:`~vrft_bench.tasks.metrics.scoring_policies`);
-  ``ap_agreement`` only where samples were asked several times.
+  ``ap_agreement`` only where samples were asked several times, ``ap_logprob`` only where the likelihood of every box is
+  known.
 
 All AP follow the rules of the metric itself (COCO or LVIS), over IoU .50:.95 but for ``ap50``. Figures are means over
 completion indices, and have no intervals: they explain, they do not rank models.
@@ -36,7 +37,7 @@ from vrft_bench.tasks.metrics.error_breakdown import ERRORS, WRONG, ImageErrors,
 from vrft_bench.tasks.metrics.lrp import optimal_lrp
 from vrft_bench.tasks.metrics.outcome_table import ImageIds, OutcomeTable
 from vrft_bench.tasks.metrics.outcomes import COCO_RULES, LVIS_RULES, Outcome, Rules, outcome_of
-from vrft_bench.tasks.metrics.scoring_policies import POLICIES, Policy
+from vrft_bench.tasks.metrics.scoring_policies import POLICIES, Answer, Policy
 
 _SCENARIOS: dict[str, Callable[[Sequence[Question]], list[Question]]] = {
     "without_unparsable": counterfactuals.readable,
@@ -50,7 +51,7 @@ class DiagnosisMetric:
     """The companions of AP over the samples of ``dataset``, each of which asks for one category in one image.
 
     As for ``DetectionMetric``, every question must be counted, also those that nobody asked (with ``UNASKED``),
-    once for each completion index. Memory: 40 bytes per predicted and per true box, and about 200 per predicted box
+    once for each completion index. Memory: 48 bytes per predicted and 40 per true box, and about 200 per predicted box
     while computing.
     """
 
@@ -60,16 +61,23 @@ class DiagnosisMetric:
         self._rules = LVIS_RULES if dataset.rules == "lvis" else COCO_RULES
         self._columns = AnswerColumns()
         self._runs: set[int] = set()
+        self._boxes = self._likely = 0
         # (without, with objects) x (questions, sum of their counting errors) x categories
         self._counted = np.zeros((2, 2, len(self._categories)), dtype=np.int64)
 
-    def update(self, sample: Sample, prediction: Prediction, n: int = 0) -> None:
-        """Count the answer to one question."""
+    def update(
+        self, sample: Sample, prediction: Prediction, n: int = 0, likelihoods: Sequence[float | None] = ()
+    ) -> None:
+        """Count the answer to one question; ``likelihoods`` are those of its boxes, as far as they are known."""
         target = sample.target
         assert isinstance(target, BoxTarget)
         category = self._index[sample.fields["category"]]
         self._runs.add(n)
-        question = Question(n, category, target, prediction.detections, answered(prediction))
+        known = tuple([likely for likely in likelihoods if likely is not None])
+        self._boxes += len(prediction.detections)
+        self._likely += len(known)
+        complete = known if len(known) == len(prediction.detections) else ()
+        question = Question(n, category, target, prediction.detections, answered(prediction), complete)
         self._columns.add(sample.fields["image_id"], question)
         if target.verified and target.exhaustive and not target.crowd:
             error = abs(len(prediction.detections) - len(target.boxes))
@@ -77,7 +85,9 @@ class DiagnosisMetric:
 
     def compute(self) -> MetricReport:
         """The figures over everything counted so far."""
-        policies = {name: policy for name, policy in POLICIES.items() if name != "agreement" or len(self._runs) > 1}
+        absent_policies = {"agreement"} if len(self._runs) < 2 else set()
+        absent_policies |= {"logprob"} if self._likely < self._boxes or not self._boxes else set()
+        policies = {name: policy for name, policy in POLICIES.items() if name not in absent_policies}
         runs = {n: _Run(self._rules, len(self._categories), policies) for n in sorted(self._runs) or [0]}
         for image, questions in enumerate(self._columns.images()):
             for n, own in _by_run(questions):
@@ -107,6 +117,14 @@ class DiagnosisMetric:
                 }
                 for index, name in enumerate(self._categories)
             },
+            notes=self._notes(),
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        if not 0 < self._likely < self._boxes:
+            return ()
+        return (
+            f"no AP by logprob: of {self._boxes:,} boxes, {self._boxes - self._likely:,} have no log-probabilities",
         )
 
 
@@ -190,7 +208,7 @@ def _by_policy(
         changed = []
         for own in by_category.values():
             # Answers without a box, where there is no truth either, are not among the columns.
-            answers = [item.detections for item in own] + [()] * (runs - len(own))
+            answers = [Answer(item.detections, item.likelihoods) for item in own] + [Answer(())] * (runs - len(own))
             changed += [
                 item._replace(detections=tuple(scored)) for item, scored in zip(own, policy(answers), strict=False)
             ]
