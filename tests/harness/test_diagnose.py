@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,41 @@ def test_the_ap_that_is_explained_is_the_runs(tmp_path: Path) -> None:
         run["report"]["figures"]["ap"]["value"],  # type: ignore[index]
         abs=1e-12,
     )
+
+
+@pytest.mark.parametrize("protocol", ["strict", "paper"])
+def test_boxes_whose_tokens_are_as_likely_as_the_stated_confidence_have_the_same_ap(
+    tmp_path: Path, protocol: str
+) -> None:
+    if protocol == "paper":
+        pytest.importorskip("math_verify")
+    folder = Path(str(run_of(tmp_path, "-t", "lvis_fewshot", "-m", "mock/noisy", "--protocol", protocol)["folder"]))
+    assert "ap_logprob" not in diagnose_run(folder).figures
+    samples = folder / "samples.jsonl"
+    records = [json.loads(line) for line in samples.read_text().splitlines()]
+    for record in records:
+        likely = [0.0] * len(record["text"])
+        for element in re.finditer(r"\[(\d[\d., ]*)\], 'Confidence': ([\d.]+)", record["text"]):
+            own = range(*element.span(1))
+            likely[own.start : own.stop] = [math.log(max(float(element[2]), 1e-9))] * len(own)
+        record["token_logprobs"] = list(enumerate(likely, 1))
+    samples.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    figures = diagnose_run(folder).figures
+    assert figures["ap_logprob"].value == pytest.approx(figures["ap_self_reported"].value, abs=1e-12)
+    assert figures["ap_constant"].value != pytest.approx(figures["ap_self_reported"].value, abs=1e-6)
+    spoke = next(record for record in records if "[{" in record["text"])
+    del spoke["token_logprobs"]
+    samples.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    report = diagnose_run(folder)
+    assert "ap_logprob" not in report.figures
+    assert any(note.startswith("no AP by logprob: of ") for note in report.notes)
+
+
+def test_a_model_ranks_its_boxes_by_the_log_probabilities_that_its_run_keeps(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    run = run_of(tmp_path, "-t", "lvis_fewshot", "-m", "hf/tiny", "-M", "logprobs=true")
+    figures = diagnose_run(str(run["folder"])).figures
+    assert 0.0 <= (figures["ap_logprob"].value or 0.0) <= (figures["ap_boxes_right"].value or 0.0)
 
 
 def test_a_grounding_run_is_judged_by_masks_and_has_no_ap_to_explain(tmp_path: Path) -> None:

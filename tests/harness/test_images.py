@@ -243,6 +243,27 @@ def test_what_servers_may_read_differently_is_sent_as_the_pixels_that_a_model_he
     assert found.sha256 == hashlib.sha256(ref.data or b"").hexdigest()
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("block", [b"Exif\0\0no TIFF header at all", b"no EXIF"])
+def test_a_broken_exif_block_costs_no_pixel(kind: str, block: bytes) -> None:
+    """The image is whole; only who reads the file itself might turn it, so that a server is sent another one."""
+    plain = written(Image.new("L", (6, 4), 200), kind)
+    ref = written(Image.new("L", (6, 4), 200), kind, exif=block)
+    assert block.removeprefix(b"Exif\0\0") in (ref.data or b"")
+    assert load_image(ref).image.tobytes() == load_image(plain).image.tobytes()
+    media_type, image = sent(found := encode_image(ref))
+    assert image.convert("RGB").tobytes() == load_image(plain).image.tobytes()
+    if not found.as_stored:
+        assert (media_type, dict(image.getexif())) == ("image/png", {})
+
+
+def test_a_png_whose_exif_block_cannot_be_read_is_not_sent_as_it_is() -> None:
+    ref = written(Image.new("RGB", (6, 4)), "PNG", exif=b"Exif\0\0no TIFF header at all")
+    with pytest.raises(SyntaxError):
+        Image.open(io.BytesIO(ref.data or b"")).getexif()
+    assert not encode_image(ref).as_stored
+
+
 def test_an_exif_block_that_turns_nothing_is_left_alone() -> None:
     assert encode_image(written(Image.new("RGB", (6, 4)), "JPEG", exif=exif(1))).as_stored
 

@@ -88,6 +88,9 @@ def changed(**fields: object) -> bytes:
         (changed(processed=[0, 28]), "and no width and height"),
         (changed(processed=[10**400, 28]), "and no width and height"),
         (changed(processed=["28", 28]), "and no width and height"),
+        (changed(token_logprobs=None), "its 'token_logprobs' is None"),
+        (changed(token_logprobs=[[3, -0.5], [4]]), r"its 'token_logprobs' hold \[4\], and no end and logprob"),
+        (changed(token_logprobs=[[3, "-0.5"]]), "and no end and logprob"),
     ],
 )
 def test_a_damaged_line_is_an_error_that_names_its_number_and_what_is_wrong(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,8 @@ GOOD = {"image_id": 7, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}
         (None, "is None, not an object"),
         (0, "is 0, not an object"),
         ([GOOD], "is a list, not an object"),
+        (GOOD | {"bbox": [GOOD, 0, 0, 9]}, r"has the bbox \[\{\.\.\.\}, 0, 0, 9\]"),
+        (GOOD | {"score": GOOD}, r"has the score \{\.\.\.\}"),
     ],
     ids=str,
 )
@@ -80,8 +84,13 @@ def test_entries_that_are_not_finite_are_named_with_what_to_do(tmp_path: Path) -
     ("text", "says"),
     [
         ("[", "is not JSON"),
-        ('{"annotations": []}', "is not a results file"),
-        (json.dumps(GOOD), "is not a results file"),
+        ('{"annotations": []}', "it holds an object, not a list"),
+        (json.dumps(GOOD), "it holds an object, not a list"),
+        ("null", "it holds null, not a list"),
+        ("3", "it holds a number, not a list"),
+        ("2.5", "it holds a number, not a list"),
+        ("true", "it holds a boolean, not a list"),
+        ('"x"', "it holds a string, not a list"),
         (json.dumps([GOOD | {"nested": GOOD}]), "detections inside of detections"),
         ("[" * 100_000, "is not JSON"),
     ],
@@ -95,6 +104,18 @@ def test_what_is_no_results_file_is_refused(text: str, says: str, tmp_path: Path
         document["images"].pop()
     with pytest.raises(DataError, match=says):
         score_predictions(predictions, write(annotations, document))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda packed: packed[:-9], lambda packed: packed[:5], lambda packed: packed[:20] + b"\xff" * 9 + packed[29:]],
+    ids=["cut off", "header cut off", "overwritten"],
+)
+def test_a_gzip_file_that_is_not_whole_is_told(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    annotations, predictions = random_files(tmp_path, 0)
+    predictions.write_bytes(damage(gzip.compress(predictions.read_bytes())))
+    with pytest.raises(DataError, match=r"results\.json cannot be unpacked: "):
+        score_predictions(predictions, annotations)
 
 
 @pytest.mark.parametrize(

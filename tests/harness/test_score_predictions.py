@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 from pathlib import Path
@@ -21,7 +22,7 @@ AREAS = ("ap", "ap_small", "ap_medium", "ap_large")
 
 
 def pycocotools_says(annotations: Path, predictions: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(precision of (threshold, recall, category, area), recall of (threshold, category, area))."""
+    """(precision of (threshold, recall, category, area), recall of (threshold, category, area, limit))."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -30,7 +31,7 @@ def pycocotools_says(annotations: Path, predictions: Path) -> tuple[np.ndarray, 
         evaluation = COCOeval(truth, truth.loadRes(str(predictions)), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
-    return evaluation.eval["precision"][..., -1], evaluation.eval["recall"][..., -1]
+    return evaluation.eval["precision"][..., -1], evaluation.eval["recall"]
 
 
 def lvis_says(annotations: Path, predictions: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -43,7 +44,7 @@ def lvis_says(annotations: Path, predictions: Path) -> tuple[np.ndarray, np.ndar
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(np, "float", float, raising=False)
         evaluation.accumulate()
-    return evaluation.eval["precision"], evaluation.eval["recall"]
+    return evaluation.eval["precision"], evaluation.eval["recall"][..., None]
 
 
 def assert_equal(report: MetricReport, precision: np.ndarray, recall: np.ndarray, names: list[str]) -> None:
@@ -58,7 +59,10 @@ def assert_equal(report: MetricReport, precision: np.ndarray, recall: np.ndarray
         same(figures[name], mean(precision[..., number]))
     same(figures["ap50"], mean(precision[0, :, :, 0]))
     same(figures["ap75"], mean(precision[5, :, :, 0]))
-    same(figures["ar"], mean(recall[:, :, 0]))
+    for number, name in enumerate(("ar", "ar_small", "ar_medium", "ar_large")):
+        same(figures[name], mean(recall[:, :, number, -1]))
+    for number, name in enumerate(("ar1", "ar10") if recall.shape[-1] == 3 else ()):
+        same(figures[name], mean(recall[:, :, 0, number]))
     assert list(report.by_category) == names
     for number, name in enumerate(names):
         same(report.by_category[name]["ap"].value, mean(precision[:, :, number, 0]))
@@ -89,6 +93,28 @@ def test_every_coco_figure_equals_pycocotools(seed: int, options: dict[str, Any]
     assert_equal(report, *pycocotools_says(annotations, predictions), NAMES)
     assert report.figures["ap"].value is not None
     assert any("no truth for c4" in note for note in report.notes)
+
+
+def test_a_report_by_coco_s_rules_has_all_that_pycocotools_prints(tmp_path: Path) -> None:
+    """Its summary is of twelve figures: six of AP, and AR at 1, 10 and 100 detections and by size."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    annotations, predictions = random_files(tmp_path, 0, many=30, grid=None, scores=1000)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(annotations))
+        evaluation = COCOeval(truth, truth.loadRes(str(predictions)), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    names = ["ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"]
+    names += ["ar1", "ar10", "ar", "ar_small", "ar_medium", "ar_large"]
+    figures = score_predictions(predictions, annotations).report.figures
+    ours = [figures[name].value for name in names]
+    assert ours == pytest.approx(evaluation.stats.tolist(), abs=CLOSE)
+    assert 0.0 < figures["ar1"].value < figures["ar10"].value < figures["ar"].value
+    lvis = random_files(tmp_path, 1, lvis=True)
+    assert {"ar1", "ar10"}.isdisjoint(score_predictions(lvis[1], lvis[0]).report.figures)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -165,6 +191,37 @@ def test_boxes_of_negative_size_count_as_pycocotools_counts_them(tmp_path: Path)
     report = score_predictions(predictions, annotations).report
     assert_equal(report, *pycocotools_says(annotations, predictions), NAMES)
     assert any("negative width or height" in note for note in report.notes)
+
+
+def test_boxes_that_leave_their_image_are_noted_and_corners_are_suspected(tmp_path: Path) -> None:
+    """An image of 100 x 80 pixels, and 20 detections of which the first ``outside`` leave it by 2 pixels."""
+    document = {
+        "images": [{"id": 1, "width": 100, "height": 80, "file_name": "1.jpg"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50]}],
+        "categories": [{"id": 1, "name": "c1"}],
+    }
+    annotations = write(tmp_path / "truth.json", document)
+    within, beyond = [0, 50, 101.5, 31.5], ([-2, 0, 50, 50], [60, 0, 42, 50], [0, -2, 9, 9], [0, 60, 9, 22])
+
+    def notes(outside: int) -> list[str]:
+        boxes = [beyond[number % 4] if number < outside else within for number in range(20)]
+        results = [{"image_id": 1, "category_id": 1, "bbox": box, "score": 0.5} for box in boxes]
+        found = score_predictions(write(tmp_path / "results.json", results), annotations).report.notes
+        return [note for note in found if "leave their image" in note]
+
+    assert notes(0) == []
+    assert notes(4) == ["4 of 20 detections leave their image"]
+    (note,) = notes(11)
+    assert note.startswith("11 of 20 detections leave their image: are the boxes corners?")
+
+
+def test_files_that_gzip_packed_are_read(tmp_path: Path) -> None:
+    files = random_files(tmp_path, 0)
+    packed = []
+    for file in files:
+        packed.append(file.with_suffix(".json.gz"))
+        packed[-1].write_bytes(gzip.compress(file.read_bytes()))
+    assert score_predictions(packed[1], packed[0]).report == score_predictions(files[1], files[0]).report
 
 
 def test_object_id_0_is_an_object_like_any_other(tmp_path: Path) -> None:

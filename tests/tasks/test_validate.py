@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -12,11 +12,21 @@ from PIL import Image
 
 from vrft_bench.registry import PROFILES
 from vrft_bench.tasks import get_task
-from vrft_bench.tasks.base import DataSpec, Message, Sample
+from vrft_bench.tasks.base import (
+    BoxTarget,
+    Dataset,
+    DataSpec,
+    ImageRef,
+    Message,
+    Prediction,
+    ProtocolName,
+    Sample,
+    Status,
+)
 from vrft_bench.tasks.coordinates import Frame, ModelProfile
 from vrft_bench.tasks.detection import DetectionTask
-from vrft_bench.tasks.profiles import QWEN2_VL
-from vrft_bench.tasks.validate import validate
+from vrft_bench.tasks.profiles import QWEN2_VL, QWEN3_VL
+from vrft_bench.tasks.validate import Check, validate
 
 pytestmark = pytest.mark.usefixtures("sample_cache")
 
@@ -72,20 +82,82 @@ def test_a_single_wrong_gold_completion_among_many_is_named() -> None:
     ]
 
 
-def test_an_object_that_leaves_the_image_is_no_flaw_of_the_gold_completion(tmp_path: Path) -> None:
-    """COCO and LVIS hold some; what lies outside can be neither seen nor written."""
-    Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
-    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 6, 6], "area": 36, "iscrowd": 0}
+def checked(folder: Path, boxes: list[list[float]], protocol: ProtocolName = "strict") -> dict[str, Check]:
+    """The checks of dogs in one image of 100 x 100 pixels, by name; ``boxes`` are (x, y, width, height)."""
+    Image.new("RGB", (100, 100)).save(folder / "a.png")
+    rows = [{"id": number, "image_id": 1, "category_id": 1, "bbox": box} for number, box in enumerate(boxes)]
     document = {
-        "images": [{"id": 1, "file_name": "a.png", "width": 10, "height": 10}],
-        "annotations": [annotation],
+        "images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 100}],
+        "annotations": rows,
         "categories": [{"id": 1, "name": "dog"}],
     }
-    (tmp_path / "mine.json").write_text(json.dumps(document))
-    spec = DataSpec(annotations=tmp_path / "mine.json", images=tmp_path)
-    found = {check.name: check.passed for check in validate(get_task("detection"), spec, [QWEN2_VL])}
-    assert found["gold scores the maximum on every sample"]
-    assert not found["gold scores the maximum (qwen2-vl)"], "the mean over all samples tells where there are many"
+    (folder / "mine.json").write_text(json.dumps(document))
+    spec = DataSpec(annotations=folder / "mine.json", images=folder)
+    return {check.name: check for check in validate(get_task("detection", protocol), spec, [QWEN2_VL, QWEN3_VL])}
+
+
+def test_an_object_that_leaves_the_image_is_no_flaw_of_the_gold_completion(tmp_path: Path) -> None:
+    """COCO and LVIS hold some; what lies outside can be neither seen nor written."""
+    found = checked(tmp_path, [[50, 50, 60, 60]])
+    assert found["gold scores the maximum on every sample"].passed
+    assert not found["gold scores the maximum (qwen2-vl)"].passed, (
+        "the mean over all samples tells where there are many"
+    )
+
+
+def test_boxes_that_leave_their_image_are_counted_and_most_of_them_are_a_failure(tmp_path: Path) -> None:
+    def inside(*boxes: list[float]) -> tuple[bool, str, str]:
+        check = checked(tmp_path, list(boxes))["boxes lie inside their image"]
+        return check.passed, check.detail, check.fix
+
+    assert inside([0, 0, 100, 100], [60, 60, 41, 41.4], [-1, -1, 50, 50]) == (True, "", ""), "rounding"
+    assert inside([1, 2, 30, 30], [90, 90, 30, 10]) == (True, "1 of 2 leave it, first '1:dog' by 20 pixels", "")
+    passed, detail, fix = inside([60, 10, 90, 40], [1, 2, 30, 30], [20, 30, 90, 70])
+    assert (passed, detail) == (False, "2 of 3 leave it, first '1:dog' by 50 pixels")
+    assert "are the boxes corners?" in fix
+
+
+@pytest.mark.parametrize("protocol", ["strict", "paper"])
+@pytest.mark.parametrize(
+    ("boxes", "remark"),
+    [
+        ([[10, 10, 30, 30]] * 2, "1 of 2 boxes equal an earlier one of their sample, first '1:dog'"),
+        (
+            [[10, 10, 30, 30], [50, 50, 20, 20], [10, 10, 30, 30], [10, 10, 30, 30]],
+            "2 of 4 boxes equal an earlier one of their sample, first '1:dog'",
+        ),
+        ([[10, 10, 30, 30], [10, 10, 30, 30.001]], ""),
+    ],
+    ids=["twice", "three times beside another", "equal once written"],
+)
+def test_an_object_that_is_listed_twice_is_a_remark(
+    tmp_path: Path, boxes: list[list[float]], remark: str, protocol: ProtocolName
+) -> None:
+    """The paper's reader takes equal boxes for one, so that no answer to it holds them all."""
+    found = checked(tmp_path, boxes, protocol)
+    assert [name for name, check in found.items() if not check.passed] == []
+    assert found["no object is listed twice"].detail == remark
+
+
+def test_a_reader_that_loses_one_of_two_different_boxes_is_named(tmp_path: Path) -> None:
+    Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
+    sample = Sample(
+        "1", ImageRef(100, 100, tmp_path / "a.png"), {"category": "dog"}, BoxTarget(((0.0, 0.0, 9.0, 9.0),))
+    )
+    pair = replace(sample, target=BoxTarget(((0.0, 0.0, 9.0, 9.0), (50.0, 50.0, 60.0, 60.0))))
+
+    @dataclass(frozen=True)
+    class Forgetful(DetectionTask):
+        def load(self, spec: DataSpec) -> Dataset:
+            return Dataset("val", ("dog",), lambda: iter([pair]))
+
+        def parse(self, text: str, frame: Frame, *, truncated: bool = False) -> Prediction:
+            read = super().parse(text, frame, truncated=truncated)
+            return replace(read, status=Status.REPAIRED, detections=read.detections[:1])
+
+    found = {check.name: check for check in validate(Forgetful("t", "1", ""), DataSpec(), [QWEN2_VL])}
+    assert not found["gold scores the maximum on every sample"].passed
+    assert found["gold scores the maximum (qwen2-vl)"].detail == "1 gold completions are not read as ok, first '1'"
 
 
 def test_a_chat_without_its_one_image_is_named() -> None:
@@ -122,4 +194,7 @@ def test_image_files_that_a_run_could_not_use_are_named(tmp_path: Path) -> None:
     assert wrong(1) == ""
     assert wrong(2) == f"1 samples, first '2:cat': {tmp_path}/2.png has (40, 60) pixels, and the data state (60, 40)"
     (tmp_path / "2.png").unlink()
-    assert wrong(4) == f"1 samples, first '3:cat': {tmp_path}/3.png is no image in a format that is read"
+    nothing = f"1 samples, first '3:cat': {tmp_path}/3.png is no image in a format that is read"
+    assert wrong(4) == nothing
+    (tmp_path / "3.png").write_text("no image at all")
+    assert wrong(4) == nothing

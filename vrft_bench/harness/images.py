@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from vrft_bench.tasks.data.image_files import DECODER_FAILURES, FORMATS
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -33,12 +35,6 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 178_956_970
 """Images that declare more pixels than this are refused as decompression bombs (it is Pillow's own hard limit)."""
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-"""Formats that are opened. Left out on purpose: those that run another program to decode (EPS) or fetch files."""
-
-_DECODER_FAILURES = (Exception,)
-"""What a decoder may raise about a broken file. Only a lack of memory is not the file's fault, and goes through."""
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 """Tags of the TIFF 6.0 specification, and the value of the second that makes 0 white."""
@@ -144,7 +140,7 @@ def _decode(ref: ImageRef, max_pixels: int = MAX_PIXELS) -> tuple[LoadedImage, b
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{what}: declares more pixels than the limit of {max_pixels}") from error
-    except _DECODER_FAILURES as error:
+    except DECODER_FAILURES as error:
         raise ImageError(f"{what}: not a readable image ({str(error) or type(error).__name__})") from error
 
 
@@ -169,9 +165,19 @@ def _as_stored(image: Image, encoded: bytes) -> bytes | None:
         image.mode in _SENT_AS_STORED.get(kind, ())
         and not image.has_transparency_data
         and getattr(image, "n_frames", 1) == 1
-        and image.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT
+        and _is_upright(image)
     )
     return _data_url(kind.lower(), encoded) if unchanged else None
+
+
+def _is_upright(image: Image) -> bool:
+    """Whether no reader turns ``image`` by its EXIF. Nobody knows what one makes of a broken block."""
+    try:
+        return bool(image.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT)
+    except MemoryError:
+        raise
+    except DECODER_FAILURES:
+        return False
 
 
 def _data_url(kind: str, file: bytes) -> bytes:

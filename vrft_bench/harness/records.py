@@ -38,6 +38,7 @@ _OPTIONAL: _Types = {
     "seconds": _NUMBER,
     "image_sha256": (str,),
     "processed": (list,),
+    "token_logprobs": (list,),
 }
 _LARGEST_SIDE = 1e9
 
@@ -196,6 +197,9 @@ def _flaw(record: Any) -> str | None:
         len(size) != 2 or not all(type(side) in _NUMBER and 1 <= side < _LARGEST_SIDE for side in size)
     ):
         return f"its 'processed' is {size!r:.60}, and no width and height"
+    for pair in record.get("token_logprobs", ()):
+        if not (isinstance(pair, list) and len(pair) == 2 and type(pair[0]) is int and type(pair[1]) in _NUMBER):
+            return f"its 'token_logprobs' hold {pair!r:.60}, and no end and logprob"
     return None
 
 

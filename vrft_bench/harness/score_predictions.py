@@ -6,10 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vrft_bench.errors import UserError, did_you_mean
+from vrft_bench.harness.answers import LOUD_SHARE
 from vrft_bench.tasks.base import MetricReport, ProtocolName
+from vrft_bench.tasks.data.annotations import ROUNDED_OUT
+
+if TYPE_CHECKING:
+    from vrft_bench.tasks.data.coco_results import Floats, ResultColumns
 
 RulesName = Literal["coco", "lvis"]
 ENGINES = ("own", "pycocotools")
@@ -93,11 +98,11 @@ def score_predictions(
     import numpy as np
 
     from vrft_bench.tasks.data.annotations import read_document
-    from vrft_bench.tasks.data.coco_results import image_numbers, read_results, truth_columns
+    from vrft_bench.tasks.data.coco_results import image_numbers, image_sizes, read_results, truth_columns
     from vrft_bench.tasks.data.questions import choose_categories
     from vrft_bench.tasks.metrics.bulk_outcomes import bulk_outcomes
     from vrft_bench.tasks.metrics.outcomes import COCO_RULES, LVIS_RULES
-    from vrft_bench.tasks.metrics.results_report import results_figures, results_report
+    from vrft_bench.tasks.metrics.results_report import RECALL_LIMITS, results_figures, results_report
 
     document = read_document(annotations)
     chosen = choose_categories(categories, document.categories, document.path)
@@ -109,6 +114,7 @@ def score_predictions(
         )
     numbers = image_numbers(document)
     truth = truth_columns(document, numbers, chosen, applied)
+    sizes = image_sizes(document, numbers)
     del document  # A large annotation file needs more memory than all that follows.
     results = read_results(predictions, numbers, known, chosen)
 
@@ -120,7 +126,14 @@ def score_predictions(
         figures = reference_figures(truth, results)
     else:
         outcomes = bulk_outcomes(truth, results, LVIS_RULES if applied == "lvis" else COCO_RULES)
-        figures = results_figures(outcomes, len(chosen), truth.images, intervals=intervals, over_areas=over_areas)
+        figures = results_figures(
+            outcomes,
+            len(chosen),
+            truth.images,
+            intervals=intervals,
+            over_areas=over_areas,
+            recall_limits=RECALL_LIMITS if applied == "coco" else (),
+        )
         limit = "300 most confident of an image" if applied == "lvis" else "100 most confident of an image and category"
         if outcomes.cut:
             notes.append(f"{outcomes.cut:,} detections beyond the {limit} do not count")
@@ -130,6 +143,7 @@ def score_predictions(
         notes.append(f"{silent:,} of {truth.images:,} images have no detection: their objects count as missed")
     if unsized := int((results.box[results.category >= 0, 2:] < 0.0).any(axis=1).sum()):
         notes.append(f"{unsized:,} detections have a negative width or height and can match nothing")
+    notes += _outside(results, sizes)
     best_score = figures.judged.best_score() if score_threshold is None else None
     report = results_report(
         figures,
@@ -151,3 +165,17 @@ def score_predictions(
         score_threshold=score_threshold,
         best_score=best_score,
     )
+
+
+def _outside(results: ResultColumns, sizes: Floats) -> list[str]:
+    """A note where more than a few of the chosen detections leave their image by more than rounding."""
+    from vrft_bench.tasks.data.coco_results import pixels_outside
+
+    pixels = pixels_outside(results, sizes)[results.category >= 0]
+    outside = int((pixels > ROUNDED_OUT).sum())
+    if outside <= LOUD_SHARE * len(pixels):
+        return []
+    said = f"{outside:,} of {len(pixels):,} detections leave their image"
+    return [
+        f"{said}: are the boxes corners? They are read as [x, y, width, height]" if 2 * outside > len(pixels) else said
+    ]

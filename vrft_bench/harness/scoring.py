@@ -11,6 +11,7 @@ from typing import Any
 
 from vrft_bench.harness.answers import AnswerStats, AnswerTally
 from vrft_bench.harness.models.base import Completion
+from vrft_bench.harness.models.token_logprobs import TokenLogprobs
 from vrft_bench.harness.plan import RunPlan
 from vrft_bench.harness.records import Record
 from vrft_bench.tasks.base import NO_PREDICTION, UNASKED, MetricReport, Prediction, Sample, Score
@@ -42,6 +43,7 @@ class Scorer:
             "processed": completion.processed,
             "image_sha256": completion.image_sha256,
             "seconds": None if completion.seconds is None else round(completion.seconds, 4),
+            "token_logprobs": _rounded(completion.token_logprobs),
         }
         record.update((key, value) for key, value in optional.items() if value is not None)
         score = self.replay(sample, record)
@@ -80,3 +82,7 @@ def frame_of(sample: Sample, record: Record, profile: ModelProfile) -> Frame:
     size: Any = record.get("processed")
     processed = (int(size[0]), int(size[1])) if size else None
     return Frame(profile, sample.image.width, sample.image.height, processed)
+
+
+def _rounded(logprobs: TokenLogprobs | None) -> list[list[float]] | None:
+    return None if logprobs is None else [[end, round(logprob, 4) or 0.0] for end, logprob in logprobs]

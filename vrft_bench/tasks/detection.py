@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-from vrft_bench.errors import UserError
+from vrft_bench.errors import DataError, UserError
 from vrft_bench.tasks.base import BoxTarget, Dataset, DataSpec, Metric, Prediction, ProtocolName, Reward, Sample, Task
 from vrft_bench.tasks.coordinates import Box, Frame, ModelProfile
 from vrft_bench.tasks.parsing import parse_detections
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class DetectionTask(Task):
     """Detection on COCO- or LVIS-format data.
 
-    ``layout`` says where the real data lies under a data root (``None``: only files that the user names).
+    ``layout`` says where the real data lies under a data root (``None``: only files that the user names), and a task of
+    LVIS's layout takes no other format.
     ``categories`` are asked by default, ``groups`` are averaged apart (novel and base); ``sample_categories`` and
     ``sample_groups`` are the same for the embedded sample data, which has categories of its own. ``ask`` is the default
     rule of which categories are asked of an image: ``all`` or ``present``.
@@ -85,7 +86,7 @@ class DetectionTask(Task):
             kind = self.layout or "coco"
             root = spec.root or sample_folder(kind, split)
             annotations, images = (coco_files if kind == "coco" else lvis_files)(root, split)
-        return load_detection(
+        dataset = load_detection(
             annotations,
             images,
             split=split,
@@ -94,6 +95,13 @@ class DetectionTask(Task):
             ask=spec.ask or self.ask,
             is_sample=is_sample,
         )
+        if self.layout == "lvis" and dataset.rules != "lvis":
+            raise DataError(
+                f"{annotations} is no LVIS file: none of its images says in 'neg_category_ids' what was verified to be "
+                f"absent, and {self.name!r} is judged by LVIS's rules",
+                fix="give LVIS's own annotations, or run `--task detection`, which judges such a file by COCO's rules",
+            )
+        return dataset
 
     def _asked(self, split: str, *, is_sample: bool) -> tuple[str, ...]:
         """The categories that are asked where the user names none."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -190,6 +192,42 @@ def test_debug_shows_the_traceback(cli: Any, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sys, "argv", ["vrft-bench", "-t", "nope", "--debug"])
     with pytest.raises(UserError, match="unknown task"):
         main()
+
+
+def test_a_folder_that_the_system_refuses_is_one_message(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The superuser may read everything, so the system's answer is given for it."""
+    closed = tmp_path / "ReasonSeg" / "val"
+    closed.mkdir(parents=True)
+    look = Path.iterdir
+
+    def refusing(folder: Path) -> Any:
+        if folder == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return look(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refusing)
+    command = ("data", "check", "lisa_grounding", "--data", str(tmp_path))
+    outcome = cli(*command)
+    assert outcome.code == 3
+    assert outcome.err == f"error: {closed}: Permission denied\n  fix: get the right to it, or name another\n"
+    monkeypatch.setattr(sys, "argv", ["vrft-bench", *command, "--debug"])
+    with pytest.raises(PermissionError):
+        main()
+
+
+def test_an_error_of_the_system_about_no_file_is_a_defect_and_keeps_its_traceback(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ReasonSeg" / "val").mkdir(parents=True)
+
+    def failing(folder: Path) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "iterdir", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        cli("data", "check", "lisa_grounding", "--data", str(tmp_path))
 
 
 class TestRealCoco:

@@ -52,7 +52,22 @@ def test_check_finds_real_data_and_needs_no_root(cli: Any, tinycoco: Path) -> No
     everything = cli("data", "check")
     assert everything.code == 0
     assert everything.out.startswith("no data root: tasks run on the embedded sample data")
-    assert "ReasonSeg: by hand; published at the README of https://github.com/dvlab-research/LISA" in everything.out
+    assert "ReasonSeg val: by hand; published at the README of https://github.com/dvlab-research/LISA" in everything.out
+
+
+def test_the_split_that_only_table_6_needs_is_optional(cli: Any, tmp_path: Path) -> None:
+    images(tmp_path / "ReasonSeg" / "val", (1, 0, 0))
+    outcome = cli("data", "check", "lisa_grounding", "--data", str(tmp_path), "--plain")
+    assert outcome.code == 0, "what is optional may be missing"
+    assert outcome.out.splitlines()[3:5] == [
+        f"lisa_grounding  evaluation  ReasonSeg val                             {tmp_path}/ReasonSeg/val",
+        "lisa_grounding  optional    ReasonSeg test (for the paper's table 6)  missing",
+    ]
+    fetched = cli("data", "fetch", "lisa_grounding", "--data", str(tmp_path))
+    assert fetched.code == 0
+    assert f"put it at {tmp_path}/ReasonSeg/test" in fetched.out
+    images(tmp_path / "ReasonSeg" / "test", (1, 0, 0))
+    assert "missing" not in cli("data", "check", "lisa_grounding", "--data", str(tmp_path)).out
 
 
 @pytest.fixture
@@ -127,12 +142,24 @@ def test_fetch_says_what_is_left_to_the_user(cli: Any, tmp_path: Path) -> None:
     outcome = cli("data", "fetch", "lisa_grounding", "--data", str(tmp_path))
     assert outcome.code == 3
     assert outcome.out == (
-        "ReasonSeg: to fetch by hand from the README of https://github.com/dvlab-research/LISA; "
+        "ReasonSeg val: to fetch by hand from the README of https://github.com/dvlab-research/LISA; "
         f"put it at {tmp_path}/ReasonSeg/val\n"
+        "ReasonSeg test (for the paper's table 6): to fetch by hand from the README of "
+        f"https://github.com/dvlab-research/LISA; put it at {tmp_path}/ReasonSeg/test\n"
     )
     assert "nothing to fetch" in cli("data", "fetch", "detection", "--data", str(tmp_path)).out
     assert "say where the data go" in cli("data", "fetch", "coco_ovd").err
     assert "unknown --part 'eval'" in cli("data", "fetch", "coco_ovd", "--data", "x", "--part", "eval").err
+
+
+def test_of_many_categories_with_too_few_samples_the_first_are_named(cli: Any, tinycoco: Path) -> None:
+    command = ("data", "split", "coco_ovd", "--shots", "16", "--data", str(tinycoco))
+    (row,) = json.loads(cli(*command, "--json").out)
+    named = [f"{name} ({count})" for name, count in row["short"].items()]
+    assert len(named) > 50
+    (line,) = [line for line in cli(*command, "--plain").out.splitlines() if line.endswith(".json")]
+    assert f"  {', '.join(named[:3])} and {len(named) - 3} more  " in line
+    assert len(line) < 160
 
 
 def test_split_writes_manifests_that_do_not_change(cli: Any, tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ class Say:
     finish_reason: str | None = "stop"
     message: Mapping[str, Any] = field(default_factory=dict)
     usage: Mapping[str, Any] | None = field(default_factory=lambda: {"prompt_tokens": 10, "completion_tokens": 5})
+    choice: Mapping[str, Any] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         texts = self.text if isinstance(self.text, list) else [self.text]
@@ -72,6 +73,7 @@ class Say:
                 "index": index,
                 "message": {"role": "assistant", "content": text, **self.message},
                 "finish_reason": self.finish_reason,
+                **self.choice,
             }
             for index, text in enumerate(texts)
         ]

@@ -71,6 +71,7 @@ def test_a_servers_command_line_says_the_same() -> None:
         ({"dtype": "float23"}, "dtype='float23' is not known"),
         ({"quantization": " "}, "quantization is empty"),
         ({"spawn": "maybe"}, "spawn='maybe' is neither true nor false"),
+        ({"logprobs": "maybe"}, "logprobs='maybe' is neither true nor false"),
         ({"min_pixels": 2000, "max_pixels": 1000}, "min_pixels=2000 is above max_pixels=1000"),
         ({"engine_args": "{"}, "engine_args is not JSON"),
         ({"engine_args": "[1]"}, "engine_args is no JSON object"),

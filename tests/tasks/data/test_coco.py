@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from vrft_bench.errors import DataError, UserError
-from vrft_bench.tasks.base import BoxTarget, Dataset, Sample
+from vrft_bench.tasks import get_task
+from vrft_bench.tasks.base import BoxTarget, Dataset, DataSpec, ProtocolName, Sample
 from vrft_bench.tasks.data.annotations import read_document
 from vrft_bench.tasks.data.coco import load_detection
 from vrft_bench.tasks.data.layout import coco_files
@@ -158,6 +159,27 @@ class TestLvis:
         (tmp_path / "val2017").mkdir()
         (tmp_path / "val2017" / "one.png").touch()
         assert next(load(lvis_document(), [tmp_path / "val2017"]).samples()).image.path == tmp_path / "val2017/one.png"
+
+    @pytest.mark.parametrize("protocol", ["strict", "paper"])
+    def test_a_task_of_lvis_takes_no_file_that_coco_s_rules_would_judge(
+        self, tmp_path: Path, lvis_document: Make, protocol: ProtocolName
+    ) -> None:
+        document = lvis_document()
+        for row in document["images"]:
+            del row["neg_category_ids"]
+        path = tmp_path / "annotations.json"
+        path.write_text(json.dumps(document))
+        (tmp_path / "val2017").mkdir()
+        Image.new("RGB", (60, 40)).save(tmp_path / "val2017" / "one.png")
+        spec = DataSpec(annotations=path, images=tmp_path, categories=("die",))
+        with pytest.raises(
+            DataError, match=r"is no LVIS file: none of its images says in 'neg_category_ids'.*'lvis_ovd'"
+        ):
+            get_task("lvis_ovd", protocol).load(spec)
+        assert get_task("detection", protocol).load(spec).rules == "coco"
+        path.write_text(json.dumps(lvis_document()))
+        assert get_task("lvis_ovd", protocol).load(spec).rules == "lvis"
+        assert get_task("detection", protocol).load(spec).rules == "lvis"
 
 
 class TestAskMap:

@@ -41,9 +41,9 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         ("[" * 100_000, "is not JSON"),
         (
             [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}],
-            "it is a list, as results files are",
+            "it holds a list, as results files do, not an object",
         ),
-        ("7", "holds a int"),
+        ("7", "holds a number, not an object"),
         ({"images": [], "annotations": []}, "the key 'categories' is missing"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,23 @@ def test_missing_annotations_list_every_path_and_the_owner(tmp_path: Path) -> No
         assert f"\n    {tmp_path / path}" in error.value.message
     assert "cocodataset.org" in str(error.value.fix)
     assert error.value.exit_code == ExitCode.DATA_MISSING
+
+
+@pytest.mark.parametrize(
+    ("find", "valid"),
+    [
+        (coco_files, "train or val"),
+        (lvis_files, "train or val"),
+        (lambda root, split: class_folders(root, "pets37", split), "train or val or test"),
+    ],
+    ids=["coco", "lvis", "classes"],
+)
+def test_a_split_that_nobody_publishes_is_told_with_those_that_are(
+    tmp_path: Path, find: Callable[[Path, str], object], valid: str
+) -> None:
+    with pytest.raises(DataError) as error:
+        find(tmp_path, "nope")
+    assert error.value.fix == f"'nope' is no published split: use --split {valid}, or put one of your own there"
 
 
 def test_missing_images_list_every_path(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Annotated, Never
 
 import typer
 
 from vrft_bench import __version__
-from vrft_bench.errors import ExitCode, UserError
+from vrft_bench.errors import DataError, ExitCode, UserError
 from vrft_bench.harness.cli import audit, data, diagnose, doctor, ls, new, run, score, show, validate
 from vrft_bench.harness.cli.printing import stderr
 from vrft_bench.registry import VERBS
@@ -77,17 +78,30 @@ def main() -> Never:
     argv = arguments(sys.argv[1:])
     try:
         app(args=argv, prog_name="vrft-bench")
-    except UserError as error:
-        if "--debug" in argv:
+    except (UserError, OSError) as error:
+        told = error if isinstance(error, UserError) else _about_file(error)
+        if told is None or "--debug" in argv:
             raise
-        stderr().print(f"[bold red]error:[/] {_escaped(error.message)}", highlight=False, soft_wrap=True)
-        if error.fix:
-            stderr().print(f"  [bold]fix:[/] {_escaped(error.fix)}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        stderr().print(f"[bold red]error:[/] {_escaped(told.message)}", highlight=False, soft_wrap=True)
+        if told.fix:
+            stderr().print(f"  [bold]fix:[/] {_escaped(told.fix)}", highlight=False, soft_wrap=True)
+        sys.exit(told.exit_code)
     except KeyboardInterrupt:
         stderr().print("interrupted")
         sys.exit(ExitCode.INTERRUPTED)
     sys.exit(ExitCode.OK)
+
+
+def _about_file(error: OSError) -> DataError | None:
+    """What the system refused to do with a file or folder; ``None`` for an error that is about none."""
+    if not isinstance(error.filename, str | bytes | os.PathLike):
+        return None
+    fix = (
+        "get the right to it, or name another"
+        if isinstance(error, PermissionError)
+        else "--debug shows where it was asked for"
+    )
+    return DataError(f"{os.fsdecode(error.filename)}: {error.strerror}", fix=fix)
 
 
 def _escaped(text: str) -> str:

@@ -22,6 +22,7 @@ from vrft_bench.harness.cli.options import (
     Debug,
     Images,
     Include,
+    ModelArgs,
     Plain,
     Split,
     prepared,
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 
 _SHOWN_PAIRS = 20
+_SHOWN_CATEGORIES = 3
 
 
 @app.command()
@@ -120,7 +122,7 @@ def fetch(
             typer.echo(f"{need.what}: there, {need.found(root)}")
         elif isinstance(need.source, ByHand):
             typer.echo(f"{need.what}: to fetch by hand from {need.published}; put it at {root / need.places[0]}")
-            by_hand = True
+            by_hand = by_hand or need.part != "optional"
         elif dry_run:
             typer.echo(f"{need.what}: {_size_of(need)}, from {need.published} to {root / need.source.into}")
         else:
@@ -184,7 +186,7 @@ def split(
     shown = [
         [
             *(str(row[key]) for key in ("shots", "seed", "samples")),
-            ", ".join(f"{name or 'all'} ({count})" for name, count in row["short"].items()) or "-",
+            _too_few(row["short"]),
             "written" if row["written"] else "unchanged",
             row["path"],
         ]
@@ -235,9 +237,7 @@ def ask_map(
     task: Annotated[str, typer.Argument(help="A detection task's name.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The map, for --ask file:FILE.")],
     model: Annotated[str, typer.Option("--model", "-m", help="backend/name, or a checkpoint folder.")] = "hf/tiny",
-    model_args: Annotated[
-        list[str] | None, typer.Option("--model-args", "-M", help="k=v for the backend; commas or repeats for more.")
-    ] = None,
+    model_args: ModelArgs = None,
     profile: Annotated[str | None, typer.Option(help="Coordinate profile; default: the checkpoint's.")] = None,
     prompt: Annotated[str | None, typer.Option(help="The question, with {category} in it.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 16,
@@ -342,6 +342,13 @@ class _Meter:
         end = "\r" if self._terminal and not whole else "\n"
         sys.stderr.write(f"{name}: {done / 1e6:,.1f}{of} MB{end}")
         sys.stderr.flush()
+
+
+def _too_few(short: dict[str, int]) -> str:
+    """The first categories that have fewer samples than asked, with how many they have, and how many more there are."""
+    named = [f"{name or 'all'} ({count})" for name, count in short.items()]
+    more = len(named) - _SHOWN_CATEGORIES
+    return ", ".join(named[:_SHOWN_CATEGORIES]) + (f" and {more} more" if more > 0 else "") or "-"
 
 
 def _numbers(text: str, name: str) -> list[int]:

@@ -11,7 +11,20 @@ import typer
 
 from vrft_bench.errors import RunInterrupted, UserError
 from vrft_bench.harness.cli.data_root import with_data_root
-from vrft_bench.harness.cli.options import Annotations, Categories, Data, Debug, Images, Include, Plain, Split
+from vrft_bench.harness.cli.options import (
+    Annotations,
+    Categories,
+    Data,
+    Debug,
+    Images,
+    Include,
+    Limit,
+    ModelArgs,
+    Plain,
+    Seed,
+    Split,
+    SplitSeed,
+)
 
 if TYPE_CHECKING:
     from vrft_bench.harness.config import RunConfig
@@ -30,9 +43,7 @@ def run(
         ),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help=HELP_MODEL + " Default: hf/tiny.")] = None,
-    model_args: Annotated[
-        list[str] | None, typer.Option("--model-args", "-M", help="k=v for the backend; commas or repeats for more.")
-    ] = None,
+    model_args: ModelArgs = None,
     base_url: Annotated[
         str | None, typer.Option("--base-url", metavar="URL", help="OpenAI-compatible server, http://host:8000/v1.")
     ] = None,
@@ -67,7 +78,7 @@ def run(
     shots: Annotated[
         int | None, typer.Option(help="Only a few-shot split of the training data, drawn by `data split`.")
     ] = None,
-    split_seed: Annotated[int | None, typer.Option("--split-seed", help="Its seed. Default: 0.")] = None,
+    split_seed: SplitSeed = None,
     categories: Categories = None,
     ask: Annotated[
         list[str] | None,
@@ -78,7 +89,7 @@ def run(
     ] = None,
     annotations: Annotations = None,
     images: Images = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-L", help="Only the first N questions.")] = None,
+    limit: Limit = None,
     sample_id: Annotated[
         list[str] | None, typer.Option("--sample-id", help="Only this question, by id; may be repeated.")
     ] = None,
@@ -86,7 +97,7 @@ def run(
     temperature: Annotated[float | None, typer.Option(help="0 is greedy (the default).")] = None,
     top_p: Annotated[float | None, typer.Option("--top-p", help="Nucleus sampling.")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Longest completion. Default: 1024.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Seed = None,
     output_dir: Annotated[
         str | None, typer.Option("--output-dir", "-o", metavar="DIR", help="Where run folders go. Default: results.")
     ] = None,

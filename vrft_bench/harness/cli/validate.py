@@ -41,6 +41,9 @@ def validate(
     annotations: Annotations = None,
     images: Images = None,
     include: Include = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show every check, not only what failed and remarks.")
+    ] = False,
     as_json: AsJson = False,
     plain: Plain = False,
     debug: Debug = False,  # noqa: ARG001 - read by main
@@ -72,24 +75,49 @@ def validate(
             typer.echo(json.dumps({"task": name, **listed}))
         else:
             _print_data(name, of_data)
+            told: set[Check] = set()
             for chosen_protocol, checks in found.items():
-                _print_checks(checks, title=f"{name}  |  protocol {chosen_protocol}", plain=plain)
+                title = f"{name}  |  protocol {chosen_protocol}"
+                if verbose:
+                    _print_all(checks, title, plain=plain)
+                else:
+                    _print_briefly([item for item in checks if item not in told], len(checks), title)
+                told |= {item for item in checks if item.passed}
         return of_data.passed and all(item.passed for checks in found.values() for item in checks)
 
     check_each(tasks_named(task), passes)
 
 
 def _print_data(task: str, check: Check) -> None:
-    typer.echo(f"{task}  |  data of {check.looked_at:,} questions")
-    typer.echo(f"{check.name}: {'ok' if check.passed else 'FAILED'}")
-    for line in (check.detail, f"fix: {check.fix}" if check.fix else ""):
-        if line:
-            typer.echo(f"  {line}")
-    typer.echo("")
+    title = f"{task}  |  data of {check.looked_at:,} questions"
+    if check.passed:
+        typer.echo(f"{title}  |  ok: {check.detail}" if check.detail else f"{title}  |  ok")
+    else:
+        typer.echo(f"{title}  |  FAILED")
+        _tell(check)
 
 
-def _print_checks(checks: Sequence[Check], *, title: str, plain: bool) -> None:
+def _print_briefly(untold: Sequence[Check], count: int, title: str) -> None:
+    """A line on all ``count`` checks, and one for each of ``untold`` that failed or has a remark."""
+    failed = sum(not item.passed for item in untold)
+    typer.echo(f"{title}  |  " + (f"FAILED: {failed} of {count} checks" if failed else f"ok: {count} checks"))
+    for item in sorted(untold, key=lambda item: item.passed):
+        _tell(item)
+
+
+def _tell(check: Check) -> None:
+    if check.detail:
+        typer.echo(f"  {'remark' if check.passed else 'FAILED'}: {check.name}: {check.detail}")
+    if check.fix:
+        typer.echo(f"    fix: {check.fix}")
+
+
+def _print_all(checks: Sequence[Check], title: str, *, plain: bool) -> None:
     from vrft_bench.harness.cli.printing import Column, print_table
 
-    rows = [[item.name, f"{item.looked_at:,}", "ok" if item.passed else f"FAILED: {item.detail}"] for item in checks]
+    def result(item: Check) -> str:
+        said = "; ".join(part for part in (item.detail, item.fix) if part)
+        return ": ".join(part for part in ("ok" if item.passed else "FAILED", said) if part)
+
+    rows = [[item.name, f"{item.looked_at:,}", result(item)] for item in checks]
     print_table([Column("check"), Column("samples", numeric=True), Column("result")], rows, plain=plain, title=title)

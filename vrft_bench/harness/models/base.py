@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from vrft_bench.harness.models.token_logprobs import TokenLogprobs
 from vrft_bench.tasks.base import Message, Sample, Task
 from vrft_bench.tasks.coordinates import Frame, ModelProfile
 
@@ -54,7 +55,9 @@ class Completion:
     """What came back for request (``sample_id``, ``n``).
 
     ``processed`` is the (width, height) that the processor really used, where the backend knows it. ``error`` says why
-    there is no text.
+    there is no text. ``token_logprobs`` has (end, logprob) of every token that is part of the text: how many characters
+    of it there are up to and including the token, and the natural logarithm of the probability that the model itself
+    gave it, before temperature and top-p. ``None`` where they were not asked for, or do not fit the text.
     """
 
     sample_id: str
@@ -67,6 +70,7 @@ class Completion:
     image_sha256: str | None = None
     seconds: float | None = None
     error: str | None = None
+    token_logprobs: TokenLogprobs | None = None
 
 
 class Backend(Protocol):

@@ -43,10 +43,14 @@ class ControlTokens:
             if token.lower() not in tags and any(token in text for text in _said(messages)):
                 raise ValueError(f"the question contains {token!r}, a control token of the model")
 
-    def without(self, tokens: Sequence[int], profile: ModelProfile) -> list[int]:
-        """``tokens`` of an answer without the special ones; the tags that ``profile`` thinks and answers in stay."""
+    def places_without(self, tokens: Sequence[int], profile: ModelProfile) -> list[int]:
+        """Where in ``tokens`` of an answer no special one stands; those that ``profile`` has tags in count as text."""
         tags = _tags(profile)
-        return [token for token in tokens if token not in self.special or self.special[token].lower() in tags]
+        return [
+            place
+            for place, token in enumerate(tokens)
+            if token not in self.special or self.special[token].lower() in tags
+        ]
 
 
 def _tags(profile: ModelProfile) -> frozenset[str]:

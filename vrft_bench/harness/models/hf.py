@@ -21,15 +21,16 @@ from typing import Any, Self
 
 from vrft_bench.errors import UserError
 from vrft_bench.harness.images import ImageCache, ImageError, LoadedImage
+from vrft_bench.harness.models.answer_tokens import AnswerReader
 from vrft_bench.harness.models.base import Completion, Request
 from vrft_bench.harness.models.checkpoint import Checkpoint, find_checkpoint, select_profile
-from vrft_bench.harness.models.control_tokens import ControlTokens
 from vrft_bench.harness.models.failures import ANY_FAILURE, Failure, is_out_of_memory, judge_failure
 from vrft_bench.harness.models.gumbel import GumbelNoise, row_seed
 from vrft_bench.harness.models.hf_options import HFOptions, device_type, resolve_device
 from vrft_bench.harness.models.pixel_limits import limit_pixels, set_pixel_limits
 from vrft_bench.harness.models.processor import build_processor
 from vrft_bench.harness.models.rehearsal import rehearse_answer
+from vrft_bench.harness.models.token_logprobs import ChoiceRecorder
 from vrft_bench.harness.models.weights import NEUTRAL, load_model
 from vrft_bench.registry import failure_reason
 from vrft_bench.tasks.coordinates import ModelProfile
@@ -99,6 +100,7 @@ class HFBackend:
             "min_pixels": self.options.min_pixels,
             "max_pixels": self.options.max_pixels,
             "generation_config": dict(NEUTRAL),
+            **({"logprobs": True} if self.options.logprobs else {}),
         }
 
     def profile(self) -> ModelProfile | None:
@@ -134,8 +136,8 @@ class HFBackend:
         )
 
     @cached_property
-    def control_tokens(self) -> ControlTokens:
-        return ControlTokens.of(self.processor)
+    def _reader(self) -> AnswerReader:
+        return AnswerReader(self.processor)
 
     @cached_property
     def model(self) -> Any:
@@ -151,6 +153,7 @@ class HFBackend:
 
         self.__dict__.pop("model", None)
         self.__dict__.pop("processor", None)
+        self.__dict__.pop("_reader", None)
         self._images = ImageCache()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -177,7 +180,7 @@ class HFBackend:
     def _render(self, request: Request) -> _Prompt | Completion:
         self._limit_pixels(request.profile)
         try:
-            self.control_tokens.refuse_in(request.messages, request.profile)
+            self._reader.control_tokens.refuse_in(request.messages, request.profile)
             text = self.rendered(request)
             length = len(self.processor.tokenizer(text)["input_ids"]) + self._image_tokens(request)
         except UserError:
@@ -287,40 +290,48 @@ class HFBackend:
     def _decode(self, inputs: Any, questions: list[_Question]) -> list[Completion]:
         """Generate for one encoded batch and read the rows off."""
         import torch
+        from transformers import LogitsProcessorList
 
         started = time.perf_counter()
         model = self.model
         sampling = questions[0].prompt.request.sampling
         grids = inputs.get("image_grid_thw")
+        processors = _noise([question.prompt.request for question in questions])
+        recorder = ChoiceRecorder(processors) if self.options.logprobs else None
         inputs = inputs.to(device=model.device, dtype=model.dtype)
         with torch.inference_mode():
             output = model.generate(
                 **inputs,
                 max_new_tokens=sampling.max_tokens,
                 use_cache=True,
-                logits_processor=_noise([question.prompt.request for question in questions]),
+                logits_processor=processors if recorder is None else LogitsProcessorList([recorder]),
             )
         width = inputs["input_ids"].shape[1]
         seconds = (time.perf_counter() - started) / len(questions)
-        stops = set(model.generation_config.eos_token_id)
+        stops = model.generation_config.eos_token_id
+        logprobs = [None] * len(questions) if recorder is None else recorder.rows()
         completions = []
         for row, question in enumerate(questions):
-            tokens = output[row, width:].tolist()
-            ended = next((index for index, token in enumerate(tokens) if token in stops), None)
-            kept = tokens if ended is None else tokens[:ended]
             request = question.prompt.request
+            answer = self._reader.read(
+                output[row, width:].tolist(),
+                stops,
+                request.profile,
+                begun=question.prompt.begun,
+                logprobs=logprobs[row],
+            )
             completions.append(
                 Completion(
                     sample_id=request.sample.id,
                     n=request.n,
-                    text=question.prompt.begun
-                    + self.processor.tokenizer.decode(self.control_tokens.without(kept, request.profile)),
-                    finish_reason="length" if ended is None else "stop",
+                    text=answer.text,
+                    finish_reason="stop" if answer.ended else "length",
                     prompt_tokens=int(inputs["attention_mask"][row].sum()),
-                    completion_tokens=len(kept) + (ended is not None),
+                    completion_tokens=answer.spent,
                     processed=self._processed(grids, row),
                     image_sha256=question.image.sha256,
                     seconds=seconds,
+                    token_logprobs=answer.token_logprobs,
                 )
             )
         return completions

@@ -20,7 +20,7 @@ class HFOptions:
     on GPU, float32 on CPU. ``device``: ``cuda`` where there is one, else ``cpu``; ``auto`` spreads a large model over
     all GPUs, and is ``cpu`` where there is none. ``attn_implementation``: as transformers takes it. ``min_pixels`` and
     ``max_pixels``: area limits of the resized image, in place of the profile's. ``revision``: branch, tag or commit of
-    a hub model.
+    a hub model. ``logprobs``: completions come with the log-probabilities of their tokens.
     """
 
     batch_size: int | None = None
@@ -31,6 +31,7 @@ class HFOptions:
     min_pixels: int | None = None
     max_pixels: int | None = None
     revision: str | None = None
+    logprobs: bool = False
 
     @classmethod
     def parse(cls, args: Mapping[str, object]) -> HFOptions:
@@ -46,8 +47,9 @@ class HFOptions:
         for name in ("batch_size", "min_pixels", "max_pixels"):
             if name in values:
                 values[name] = positive(name, values[name])
-        if "trust_remote_code" in values:
-            values["trust_remote_code"] = flag("trust_remote_code", values["trust_remote_code"])
+        for name in ("trust_remote_code", "logprobs"):
+            if name in values:
+                values[name] = flag(name, values[name])
         if "dtype" in values:
             values["dtype"] = dtype_name(values["dtype"])
         for name in ("device", "attn_implementation", "revision"):

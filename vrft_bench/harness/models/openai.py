@@ -76,6 +76,7 @@ class OpenAIBackend:
             "max_pixels": options.max_pixels,
             "think_begun": options.think_begun,
             "structured": options.structured,
+            **({"logprobs": True} if options.logprobs else {}),
         }
 
     def profile(self) -> ModelProfile | None:
@@ -190,7 +191,8 @@ class OpenAIBackend:
         """The fields that every request has beside those of its sampling; ``None`` takes one out."""
         dialect = self.served.dialect
         special = {"skip_special_tokens": False} if dialect.keeps_special else {}
-        return {**dialect.neutral, **special, **self.options.extra_body}
+        logprobs = {"logprobs": True} if self.options.logprobs else {}
+        return {**dialect.neutral, **special, **logprobs, **self.options.extra_body}
 
     @cached_property
     def _chats(self) -> ChatFormat:
@@ -198,7 +200,7 @@ class OpenAIBackend:
 
     @cached_property
     def _replies(self) -> ReplyFormat:
-        return ReplyFormat(self.served.dialect.keeps_special, self.options.think_begun)
+        return ReplyFormat(self.served.dialect.keeps_special, self.options.think_begun, self.options.logprobs)
 
 
 def _grey_image() -> bytes:

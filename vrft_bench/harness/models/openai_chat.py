@@ -14,6 +14,8 @@ from typing import Any
 from vrft_bench.harness.models.base import Completion, Request, Sampling
 from vrft_bench.harness.models.control_tokens import ANSWER_TAGS
 from vrft_bench.harness.models.groups import Group
+from vrft_bench.harness.models.openai_logprobs import given_in, laid_along
+from vrft_bench.harness.models.token_logprobs import TokenLogprobs
 from vrft_bench.tasks.coordinates import ModelProfile
 
 _CONTROL_TOKEN = re.compile(r"<\|[^<>|\s]{1,64}\|>")
@@ -120,16 +122,21 @@ class ReplyFormat:
     """Reads the answers of one server.
 
     ``keeps_special``: special tokens are in the text, and are taken out of it here. ``think_begun``: the chat template
-    has written the opening thinking tag, so that the answer lacks it.
+    has written the opening thinking tag, so that the answer lacks it. ``logprobs``: token log-probabilities were asked
+    for.
     """
 
     keeps_special: bool = False
     think_begun: bool = False
+    logprobs: bool = False
 
     def completions(
         self, reply: Any, group: Group, image: SentImage, seconds: float | None = None
     ) -> list[Completion] | Unusable:
-        """A completion per request of ``group``, or why ``reply`` (parsed JSON) gives none."""
+        """A completion per request of ``group``, or why ``reply`` (parsed JSON) gives none.
+
+        Raises :class:`BackendError` where log-probabilities were asked for and a text comes without.
+        """
         if (fault := unusable(reply, len(group.requests))) is not None:
             return fault
         usage = reply.get("usage")
@@ -142,6 +149,7 @@ class ReplyFormat:
                 return read
             text, reason = read
             withheld = reason == _HELD_BACK
+            logprobs = self._token_logprobs(choice, text, request.profile) if self.logprobs and not withheld else None
             completions.append(
                 Completion(
                     sample_id=request.sample.id,
@@ -154,6 +162,7 @@ class ReplyFormat:
                     image_sha256=image.sha256,
                     seconds=seconds,
                     error="the server held the answer back (content_filter)" if withheld else None,
+                    token_logprobs=logprobs,
                 )
             )
         return completions
@@ -167,12 +176,9 @@ class ReplyFormat:
         reason = reason if isinstance(reason, str) else None
         if reason in _STOPPED_BY_SERVER:
             return Unusable(f"the server gave up on it (finish_reason {reason!r})")
-        content = message.get("content")
-        if isinstance(content, list):
-            content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-        thought = message.get("reasoning_content") or message.get("reasoning")
-        text = content if isinstance(content, str) else ""
-        if thought and isinstance(thought, str):
+        content, thought = _said(message)
+        text = content or ""
+        if thought:
             text = _joined(thought, text, profile, cut=reason == "length")
         elif self.think_begun:
             text = profile.think_tags[0] + text
@@ -182,6 +188,23 @@ class ReplyFormat:
                 return Unusable("the server's answer holds no text")
             text = refusal
         return self._without_control_tokens(text, profile), reason
+
+    def _token_logprobs(self, choice: Any, text: str, profile: ModelProfile) -> TokenLogprobs | None:
+        """Those of ``text``, which was read from ``choice``; of the answer alone, if the server gives no thought's."""
+        content, thought = _said(choice["message"])
+        if not content and not thought:
+            return None if content is None else ()  # a refusal has none, and nothing needs none
+        opening, tags = profile.think_tags[0], _tags(profile)
+        starts = (
+            0,
+            len(opening) if text.startswith(opening) else 0,
+            len(text) - len(self._without_control_tokens(content or "", profile)),
+        )
+
+        def is_removed(token: str) -> bool:
+            return token not in text and token.lower() not in tags and _CONTROL_TOKEN.fullmatch(token) is not None
+
+        return laid_along(text, given_in(choice), starts, is_removed)
 
     def _without_control_tokens(self, text: str, profile: ModelProfile) -> str:
         if not self.keeps_special or "<|" not in text:
@@ -202,6 +225,15 @@ def unusable(reply: Any, count: int = 1) -> Unusable | None:
         return Unusable(said_by(reply) or "an error without words", code if isinstance(code, int) else None)
     found = len(choices) if isinstance(choices, list) else "no"
     return Unusable(f"the server's answer holds {found} choices, of {count} asked for")
+
+
+def _said(message: Mapping[str, Any]) -> tuple[str | None, str]:
+    """(content, thought) of a message; the first is ``None`` where there is none."""
+    content = message.get("content")
+    if isinstance(content, list):
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    return content if isinstance(content, str) else None, thought if isinstance(thought, str) else ""
 
 
 def _joined(thought: str, text: str, profile: ModelProfile, *, cut: bool) -> str:

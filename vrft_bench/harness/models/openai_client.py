@@ -207,6 +207,8 @@ class PatientClient:
                 fix = "--base-url usually ends in /v1, and the model's name is what the server calls it"
             case Fault(kind=Kind.REFUSED):
                 fix = "if it does not know a field, take that out: -M 'extra_body={\"FIELD\": null}'"
+                if self._options.logprobs:
+                    fix += "; if that is logprobs, leave out -M logprobs=true"
             case _:
                 fix = "look into the server's own log, and repeat the command: it resumes"
         return BackendError(f"the server {self._transport.base_url} {what}: {fault.reason}", fix=fix)

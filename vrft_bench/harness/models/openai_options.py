@@ -94,6 +94,7 @@ class OpenAIOptions:
     * ``think_begun``: the server's chat template writes the opening thinking tag; completions begin with it here.
     * ``extra_body``: JSON object of further fields of every request; ``null`` takes a field out.
     * ``structured``: the server may write nothing but the answer format (``--structured on``).
+    * ``logprobs``: completions come with the log-probabilities of their tokens, which the server must give.
     """
 
     base_url: str = ""
@@ -113,6 +114,7 @@ class OpenAIOptions:
     think_begun: bool = False
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     structured: bool = False
+    logprobs: bool = False
 
     @classmethod
     def parse(cls, args: Mapping[str, object]) -> OpenAIOptions:
@@ -305,4 +307,5 @@ _READERS: dict[str, Any] = {
     "think_begun": _flag,
     "extra_body": _extra_body,
     "structured": _flag,
+    "logprobs": _flag,
 }

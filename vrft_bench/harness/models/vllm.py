@@ -146,7 +146,7 @@ class _Running:
                 begun=bool(prompt.begun),
             )
         seed = group.seed if request.sampling.temperature > 0.0 else None
-        return Draw(request.sampling, len(group.requests), seed, regex)
+        return Draw(request.sampling, len(group.requests), seed, regex, self._checkpoint.options.logprobs)
 
     def _check_size(self, outcome: Drawn, processed: Size | None, profile: ModelProfile) -> None:
         """Hold the size that boxes are converted by against the number of tokens that the image was cut into.
@@ -170,19 +170,20 @@ class _Running:
         self, group: Group, prompt: Prompt, outcome: Drawn, processed: Size | None, sha256: str
     ) -> list[Completion]:
         completions = []
-        for request, tokens in zip(group.requests, outcome.answers, strict=True):
-            text, ended = self._checkpoint.answer(tokens, request.profile)
+        for request, tokens, logprobs in zip(group.requests, outcome.answers, outcome.logprobs, strict=True):
+            answer = self._checkpoint.answer(tokens, request.profile, prompt.begun, logprobs)
             completions.append(
                 Completion(
                     sample_id=request.sample.id,
                     n=request.n,
-                    text=prompt.begun + text,
-                    finish_reason="stop" if ended else "length",
+                    text=answer.text,
+                    finish_reason="stop" if answer.ended else "length",
                     prompt_tokens=len(outcome.question),
-                    completion_tokens=len(tokens),
+                    completion_tokens=answer.spent,
                     processed=processed,
                     image_sha256=sha256,
                     seconds=outcome.seconds / len(group.requests),
+                    token_logprobs=answer.token_logprobs,
                 )
             )
         return completions

@@ -15,9 +15,9 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from vrft_bench.errors import BackendError, UserError
+from vrft_bench.harness.models.answer_tokens import Answer, AnswerReader
 from vrft_bench.harness.models.base import Request, Workload
 from vrft_bench.harness.models.checkpoint import Checkpoint, find_checkpoint, select_profile
-from vrft_bench.harness.models.control_tokens import ControlTokens
 from vrft_bench.harness.models.pixel_limits import limit_pixels
 from vrft_bench.harness.models.processor import build_processor
 from vrft_bench.harness.models.rehearsal import PLAIN_CHAT
@@ -73,6 +73,7 @@ class VLLMCheckpoint:
             "structured": options.structured,
             "served": options.spawn,
             "engine_args": dict(options.engine_args),
+            **({"logprobs": True} if options.logprobs else {}),
         }
 
     def profile(self) -> ModelProfile | None:
@@ -107,8 +108,8 @@ class VLLMCheckpoint:
         )
 
     @cached_property
-    def control_tokens(self) -> ControlTokens:
-        return ControlTokens.of(self.processor)
+    def _reader(self) -> AnswerReader:
+        return AnswerReader(self.processor)
 
     @cached_property
     def stop_tokens(self) -> list[int]:
@@ -145,7 +146,7 @@ class VLLMCheckpoint:
 
     def _render(self, chat: str, profile: ModelProfile) -> Prompt:
         messages = json.loads(chat)
-        self.control_tokens.refuse_in(messages, profile)
+        self._reader.control_tokens.refuse_in(messages, profile)
         text = self.render(messages)
         opening = profile.think_tags[0]
         return Prompt(text, opening if text.rstrip().endswith(opening) else "")
@@ -154,12 +155,11 @@ class VLLMCheckpoint:
         """A chat by the checkpoint's template, up to where the answer begins."""
         return str(self.processor.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
 
-    def answer(self, tokens: Sequence[int], profile: ModelProfile) -> tuple[str, bool]:
-        """The text of an answer's ``tokens`` up to the one that ends it, and whether there is one."""
-        ended = next((index for index, token in enumerate(tokens) if token in self.stop_tokens), None)
-        kept = tokens if ended is None else tokens[:ended]
-        text: str = self.processor.tokenizer.decode(self.control_tokens.without(kept, profile))
-        return text, ended is not None
+    def answer(
+        self, tokens: Sequence[int], profile: ModelProfile, begun: str, logprobs: Sequence[float] | None = None
+    ) -> Answer:
+        """What ``tokens`` say after a prompt that has ``begun`` the answer. ``logprobs`` are theirs, where known."""
+        return self._reader.read(tokens, self.stop_tokens, profile, begun=begun, logprobs=logprobs)
 
     def engine_arguments(self, profile: ModelProfile) -> dict[str, Any]:
         """What an engine for questions of ``profile`` is started with."""

@@ -51,20 +51,28 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """How many completions of a question are drawn, and how. Seeds count up from ``seed``; greedy has none."""
+    """How many completions of a question are drawn, and how. Seeds count up from ``seed``; greedy has none.
+
+    ``logprobs`` asks for the log-probability of every token.
+    """
 
     sampling: Sampling
     count: int = 1
     seed: int | None = None
     regex: str | None = None
+    logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """The tokens of a question as the engine read it, with those of the image in it, and of each completion."""
+    """The tokens of a question as the engine read it, with those of the image in it, and of each completion.
+
+    ``logprobs`` has, per completion, what its tokens' are; nothing where they were not asked for.
+    """
 
     question: Sequence[int]
     answers: Sequence[Sequence[int]]
+    logprobs: Sequence[Sequence[float] | None]
     seconds: float
 
 
@@ -132,8 +140,13 @@ class Engine:
             return Refused(f"vLLM refuses it: {failure_reason(error)}")
         if not outputs or any(answer.finish_reason in _GAVE_UP for answer in outputs[-1].outputs):
             return Refused("vLLM gave up on it")
-        answers = [answer.token_ids for answer in sorted(outputs[-1].outputs, key=lambda answer: answer.index)]
-        return Drawn(outputs[-1].prompt_token_ids, answers, time.perf_counter() - started)
+        drawn = sorted(outputs[-1].outputs, key=lambda answer: answer.index)
+        return Drawn(
+            outputs[-1].prompt_token_ids,
+            [answer.token_ids for answer in drawn],
+            [_logprobs(answer) if draw.logprobs else None for answer in drawn],
+            time.perf_counter() - started,
+        )
 
     def close(self) -> None:
         """Stop the engine's processes."""
@@ -201,7 +214,12 @@ def _sampling_parameters(draw: Draw, stops: Sequence[int]) -> Any:
         max_tokens=sampling.max_tokens,
         seed=draw.seed,
         stop_token_ids=list(stops),
+        logprobs=0 if draw.logprobs else None,  # of what was drawn, and of no other token
         structured_outputs=None if draw.regex is None else StructuredOutputsParams(regex=draw.regex),
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def _logprobs(answer: Any) -> list[float]:
+    return [step[token].logprob for token, step in zip(answer.token_ids, answer.logprobs, strict=True)]

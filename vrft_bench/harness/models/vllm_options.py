@@ -47,6 +47,7 @@ class VLLMOptions:
     * ``min_pixels``, ``max_pixels``: area limits of the resized image, in place of the profile's.
     * ``revision``: branch, tag or commit of a hub model. ``trust_remote_code``: run code that comes with it.
     * ``structured``: the engine may write nothing but the answer format (``--structured on``).
+    * ``logprobs``: completions come with the log-probabilities of their tokens.
     * ``engine_args``: JSON object of further arguments, by the names of vLLM's ``EngineArgs``.
     * ``start_timeout``: seconds that a server may take to start.
     """
@@ -68,6 +69,7 @@ class VLLMOptions:
     revision: str | None = None
     trust_remote_code: bool = False
     structured: bool = False
+    logprobs: bool = False
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     start_timeout: float = 1800.0
 
@@ -201,6 +203,7 @@ _READERS: dict[str, Any] = {
     "revision": _text,
     "trust_remote_code": flag,
     "structured": flag,
+    "logprobs": flag,
     "engine_args": _engine_args,
     "start_timeout": _above_zero,
 }

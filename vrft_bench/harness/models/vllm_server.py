@@ -126,6 +126,7 @@ class _Server:
             "max_concurrent": options.max_concurrent,
             "think_begun": checkpoint.render(PLAIN_CHAT).rstrip().endswith(profile.think_tags[0]),
             "structured": options.structured,
+            "logprobs": options.logprobs,
             "extra_body": extra,
         }
 

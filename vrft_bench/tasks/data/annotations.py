@@ -7,8 +7,10 @@ LVIS v1 is COCO's format with federated fields. Per image it lists the categorie
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +25,12 @@ ABSENT = BoxTarget(())
 UNVERIFIED = BoxTarget((), verified=False)
 ImageId = int | str
 
+ROUNDED_OUT = 1.5
+"""Pixels by which a box may leave its image where only its corner and its size were rounded."""
+
 _LARGEST_SIDE = 10_000_000
 """Of an image, in pixels. No image is larger; a number that is larger is a mistake."""
+_GZIP = b"\x1f\x8b"
 _FORMAT_FIX = "give a COCO- or LVIS-format file: an object with the lists 'images', 'annotations' and 'categories'"
 
 
@@ -137,13 +143,9 @@ def read_document(path: Path) -> Document:
     """
     # Segmentations are most of a file and nobody here needs them: they are dropped object by object while parsing.
     raw = read_json(path, object_hook=_without_outline)
-    if isinstance(raw, list):
-        raise DataError(
-            f"{path} is not a COCO annotation file: it is a list, as results files are, not an object",
-            fix=_FORMAT_FIX,
-        )
     if not isinstance(raw, dict):
-        raise DataError(f"{path} is not a COCO annotation file: it holds a {type(raw).__name__}", fix=_FORMAT_FIX)
+        kind = "a list, as results files do" if isinstance(raw, list) else json_kind(raw)
+        raise DataError(f"{path} is not a COCO annotation file: it holds {kind}, not an object", fix=_FORMAT_FIX)
     for key in ("images", "annotations", "categories"):
         if key not in raw:
             raise DataError(f"{path} is not a COCO annotation file: the key {key!r} is missing", fix=_FORMAT_FIX)
@@ -160,18 +162,33 @@ def read_document(path: Path) -> Document:
 
 
 def read_json(path: Path, *, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """The JSON value in ``path``, every object of it as ``object_hook`` makes it. Raises :class:`DataError`."""
+    """The JSON value in ``path``, every object of it as ``object_hook`` makes it. Raises :class:`DataError`.
+
+    What gzip packed is read too, whatever the file is called.
+    """
     try:
         raw = path.read_bytes()
+        if raw.startswith(_GZIP):
+            raw = gzip.decompress(raw)
         text = raw.decode(json.detect_encoding(raw), "surrogatepass")
         del raw  # LVIS's files are so large that a second copy counts
         return json.loads(text, object_hook=object_hook)
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}", fix="check the path") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be unpacked: {error}", fix="give a whole gzip file, or unpack it") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}", fix="give a JSON file that can be read") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}", fix="give a complete JSON file in UTF-8") from error
+
+
+def json_kind(value: object) -> str:
+    """What JSON calls a ``value`` that it was read as: ``a list``, ``null``."""
+    if value is None:
+        return "null"
+    names = ((dict, "an object"), (list, "a list"), (str, "a string"), (bool, "a boolean"))
+    return next((name for kind, name in names if isinstance(value, kind)), "a number")
 
 
 def _without_outline(row: dict[str, Any]) -> dict[str, Any]:

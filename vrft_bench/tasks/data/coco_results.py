@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrft_bench.errors import DataError, UserError
-from vrft_bench.tasks.data.annotations import Category, Document, ImageId, is_number, read_json
+from vrft_bench.tasks.data.annotations import Category, Document, ImageId, is_number, json_kind, read_json
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -65,6 +65,14 @@ class ResultColumns:
 def image_numbers(document: Document) -> dict[ImageId, int]:
     """Image id -> number. Raises :class:`DataError` for any entry of the file that is not what the format promises."""
     return {image.id: number for number, image in enumerate(document.images(()))}
+
+
+def image_sizes(document: Document, numbers: Mapping[ImageId, int]) -> Floats:
+    """(images, 2): width and height in pixels of every image, by its number (see :func:`image_numbers`)."""
+    sizes = np.empty((len(numbers), 2))
+    for row in document.raw["images"]:
+        sizes[numbers[row["id"]]] = row["width"], row["height"]
+    return sizes
 
 
 def truth_columns(
@@ -112,8 +120,14 @@ def truth_columns(
     )
 
 
-_READ = object()
-"""Stands for an entry whose numbers are in the columns."""
+class _Read:
+    """Stands for an entry whose numbers are in the columns."""
+
+    def __repr__(self) -> str:
+        return "{...}"
+
+
+_READ = _Read()
 
 
 class _Reader:
@@ -158,7 +172,8 @@ def read_results(
     reader = _Reader(images, categories)
     entries = read_json(path, object_hook=reader)
     if not isinstance(entries, list):
-        raise DataError(f"{path} is not a results file: it holds an object, not a list", fix=_FIX)
+        kind = "an object" if entries is _READ else json_kind(entries)
+        raise DataError(f"{path} is not a results file: it holds {kind}, not a list", fix=_FIX)
     read = next((number for number, entry in enumerate(entries) if entry is not _READ), len(entries))
     box = np.array(reader.box).reshape(-1, 4)
     score = np.array(reader.score)
@@ -217,3 +232,11 @@ def _other_type(value: object, known: Mapping[Any, int]) -> str:
         if str(other) == str(value) and type(other) is not type(value):
             return f" (they list it as a {type(other).__name__}: {other!r})"
     return ""
+
+
+def pixels_outside(results: ResultColumns, sizes: Floats) -> Floats:
+    """By how many pixels each box leaves its image (see :func:`image_sizes`); 0 or less for one inside."""
+    corner = results.box[:, :2]
+    beyond = corner + results.box[:, 2:] - sizes[results.image]
+    farthest: Floats = np.maximum(beyond, -corner).max(axis=1, initial=-np.inf)
+    return farthest

@@ -16,7 +16,7 @@ from vrft_bench.errors import DataError
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-"""What files are opened as, whatever they are called. Others run programs to decode (EPS)."""
+"""What files are opened as, whatever they are called. Others run programs to decode (EPS), or fetch files."""
 
 DECODER_FAILURES = (Exception,)
 """What a decoder may raise about a broken file: Pillow lets through more than it says. Only a lack of memory is not

@@ -29,6 +29,8 @@ PUBLISHED_FOLDERS = {
     "cars196": ("stanford_cars",),
 }
 """What torchvision, CoOp and the owners' archives call the folder of each set."""
+_DETECTION_SPLITS = ("train", "val")
+_CLASS_SPLITS = ("train", "val", "test")
 
 
 def coco_files(root: Path, split: str) -> tuple[Path, list[Path]]:
@@ -39,7 +41,8 @@ def coco_files(root: Path, split: str) -> tuple[Path, list[Path]]:
     """
     _check_root(root)
     bases = [root, root / "coco"]
-    annotations = _first_file([base / "annotations" / f"instances_{split}2017.json" for base in bases], COCO_OWNER)
+    files = [base / "annotations" / f"instances_{split}2017.json" for base in bases]
+    annotations = _first_file(files, COCO_OWNER, split)
     folders = [base / part / f"{split}2017" for base in bases for part in ("images", "")]
     return annotations, _existing(folders, COCO_OWNER)
 
@@ -53,7 +56,8 @@ def lvis_files(root: Path, split: str) -> tuple[Path, list[Path]]:
     _check_root(root)
     bases = [root, root / "lvis"]
     name = f"lvis_v1_{split}.json"
-    annotations = _first_file([base / part / name for base in bases for part in ("annotations", "")], LVIS_OWNER)
+    files = [base / part / name for base in bases for part in ("annotations", "")]
+    annotations = _first_file(files, LVIS_OWNER, split)
     parents = [base / part for base in (root, root / "coco", root / "lvis") for part in ("images", "")]
     splits = [parent / folder for parent in parents for folder in ("val2017", "train2017")]
     found = _existing(splits, LVIS_OWNER)
@@ -90,7 +94,7 @@ def class_folders(root: Path, name: str, split: str) -> Path:
     if by_class[0] in found or not published:
         published = found
     if not published:
-        raise _missing([*by_class, root / name], CLASS_OWNERS.get(name))
+        raise _missing([*by_class, root / name], CLASS_OWNERS.get(name), split, _CLASS_SPLITS)
     return published[0]
 
 
@@ -109,11 +113,11 @@ def _check_root(root: Path) -> None:
         )
 
 
-def _first_file(paths: Sequence[Path], owner: str) -> Path:
+def _first_file(paths: Sequence[Path], owner: str, split: str) -> Path:
     for path in paths:
         if path.is_file():
             return path
-    raise _missing(paths, owner)
+    raise _missing(paths, owner, split, _DETECTION_SPLITS)
 
 
 def _existing(folders: Sequence[Path], owner: str | None) -> list[Path]:
@@ -122,9 +126,10 @@ def _existing(folders: Sequence[Path], owner: str | None) -> list[Path]:
     raise _missing(folders, owner)
 
 
-def _missing(paths: Sequence[Path], owner: str | None) -> DataError:
+def _missing(paths: Sequence[Path], owner: str | None, split: str = "", published: Sequence[str] = ()) -> DataError:
+    """``published`` are the owner's splits, named where the ``split`` that was asked for is none of them."""
     looked = "".join(f"\n    {path}" for path in paths)
-    return DataError(
-        f"none of these is there:{looked}",
-        fix=f"put the data there; it is published at {owner}" if owner else "put the data there",
-    )
+    fix = f"put the data there; it is published at {owner}" if owner else "put the data there"
+    if published and split not in published:
+        fix = f"{split!r} is no published split: use --split {' or '.join(published)}, or put one of your own there"
+    return DataError(f"none of these is there:{looked}", fix=fix)

@@ -13,7 +13,8 @@ from typing import Literal
 
 from vrft_bench.tasks.data.layout import CLASS_OWNERS, PUBLISHED_FOLDERS, REASONSEG_OWNER
 
-Part = Literal["evaluation", "training"]
+Part = Literal["evaluation", "training", "optional"]
+"""What a thing is needed for; ``optional`` is another split to evaluate on."""
 
 
 @dataclass(frozen=True)
@@ -231,5 +232,13 @@ _NEEDS: dict[str, tuple[Need, ...]] = {
         ),
         _virft("ViRFT_CLS_car196_4shot"),
     ),
-    "lisa_grounding": (Need("ReasonSeg", ("ReasonSeg/val", "val"), ByHand(REASONSEG_OWNER)),),
+    "lisa_grounding": (
+        Need("ReasonSeg val", ("ReasonSeg/val", "val"), ByHand(REASONSEG_OWNER)),
+        Need(
+            "ReasonSeg test (for the paper's table 6)",
+            ("ReasonSeg/test", "test"),
+            ByHand(REASONSEG_OWNER),
+            "optional",
+        ),
+    ),
 }

@@ -10,7 +10,7 @@ import numpy as np
 
 from vrft_bench.tasks.data.coco_results import Integers, ResultColumns, TruthColumns
 from vrft_bench.tasks.metrics.outcomes import AREA_RANGES
-from vrft_bench.tasks.metrics.results_report import ResultsFigures, figures_by_name
+from vrft_bench.tasks.metrics.results_report import RECALL_LIMITS, ResultsFigures, figures_by_name
 from vrft_bench.tasks.metrics.working_point import RightAndWrong
 
 
@@ -43,12 +43,17 @@ def reference_figures(truth: TruthColumns, results: ResultColumns) -> ResultsFig
         evaluation = COCOeval(index, answers, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
-    precision, recall = evaluation.eval["precision"][..., -1], evaluation.eval["recall"][..., -1]
+    precision, recall = evaluation.eval["precision"][..., -1], evaluation.eval["recall"]
     precision, recall = np.where(precision > -1, precision, np.nan), np.where(recall > -1, recall, np.nan)
     nothing = np.empty((0, truth.categories))
+    areas = range(len(AREA_RANGES))
     truths = np.bincount((truth.pair // truth.images)[~truth.crowd], minlength=truth.categories)
     return ResultsFigures(
-        values=figures_by_name([precision[..., area].mean(axis=1) for area in range(len(AREA_RANGES))], recall[..., 0]),
+        values=figures_by_name(
+            [precision[..., area].mean(axis=1) for area in areas],
+            [recall[..., area, -1] for area in areas],
+            {limit: recall[..., 0, evaluation.params.maxDets.index(limit)] for limit in RECALL_LIMITS},
+        ),
         truths=truths,
         detections=np.bincount(results.category[chosen], minlength=truth.categories),
         replicates={"ap": nothing},

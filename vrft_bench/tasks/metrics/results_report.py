@@ -19,6 +19,7 @@ from vrft_bench.tasks.base import Figure, MetricReport
 from vrft_bench.tasks.metrics.average_precision import Floats, Integers, PrecisionRecall, mean_defined
 from vrft_bench.tasks.metrics.bulk_outcomes import BulkOutcomes
 from vrft_bench.tasks.metrics.category_figures import TIE_ORDERS, mean_over_runs, resampled_ap
+from vrft_bench.tasks.metrics.outcome_table import RankedOutcomes
 from vrft_bench.tasks.metrics.outcomes import AREA_RANGES, IOU_THRESHOLDS
 from vrft_bench.tasks.metrics.statistics import basic_interval
 from vrft_bench.tasks.metrics.ties import shuffled_ap, tied_categories
@@ -30,6 +31,10 @@ _WORK = 60_000_000
 """About how many detections and images all replicates together may touch."""
 _BATCH = 1 << 16
 """About how many detections are worked on at once; a larger category is a batch of its own."""
+
+
+RECALL_LIMITS = (1, 10)
+"""Of the detections per image and category, where COCO reports recall apart; ``ar`` is at its limit of 100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +61,13 @@ def results_figures(
     *,
     intervals: bool = False,
     over_areas: bool = False,
+    recall_limits: Sequence[int] = (),
     seed: int = 0,
 ) -> ResultsFigures:
     """The figures of ``outcomes``. ``intervals`` resamples the images and shuffles those of equal scores.
 
-    With ``over_areas``, ``ap_areas`` is resampled too.
+    With ``over_areas``, ``ap_areas`` is resampled too. Each of ``recall_limits`` adds the recall of so many detections
+    per image and category.
     """
     ranked = outcomes.ranked
     detections = np.bincount(ranked.category, minlength=categories)
@@ -76,7 +83,9 @@ def results_figures(
         own = outcomes.of(batch)
         curves = [PrecisionRecall(own, len(batch), images, area) for area in range(len(AREA_RANGES))]
         precisions = [item.average_precision() for item in curves]
-        for name, value in figures_by_name(precisions, curves[0].recall()).items():
+        recalls = [item.recall() for item in curves]
+        limited = {limit: recall_at(own, len(batch), limit) for limit in recall_limits}
+        for name, value in figures_by_name(precisions, recalls, limited).items():
             values.setdefault(name, []).append(value)
         for name, part in resampled_ap([curves[:areas]], len(batch), images, drawn, seed).items():
             replicates.setdefault(name, []).append(part)
@@ -97,8 +106,13 @@ def results_figures(
     )
 
 
-def figures_by_name(precisions: Sequence[Floats], recall: Floats) -> dict[str, Floats]:
-    """Figures per category from AP in each area range and recall over all of them, as (thresholds, categories)."""
+def figures_by_name(
+    precisions: Sequence[Floats], recalls: Sequence[Floats], limited: Mapping[int, Floats]
+) -> dict[str, Floats]:
+    """Figures per category from AP and recall in each area range, as (thresholds, categories).
+
+    ``limited`` is recall over all areas by the number of detections per image and category.
+    """
     values = {"ap": precisions[0].mean(axis=0)}
     for name, threshold in (("ap50", 0.5), ("ap75", 0.75)):
         values[name] = precisions[0][IOU_THRESHOLDS.index(threshold)]
@@ -106,8 +120,27 @@ def figures_by_name(precisions: Sequence[Floats], recall: Floats) -> dict[str, F
         if name != "all":
             values[f"ap_{name}"] = precision.mean(axis=0)
     values["ap_areas"] = mean_over_runs([precision.mean(axis=0) for precision in precisions])
-    values["ar"] = recall.mean(axis=0)
+    values |= {f"ar{limit}": recall.mean(axis=0) for limit, recall in limited.items()}
+    for name, recall in zip(AREA_RANGES, recalls, strict=True):
+        values["ar" if name == "all" else f"ar_{name}"] = recall.mean(axis=0)
     return values
+
+
+def recall_at(outcomes: RankedOutcomes, categories: int, limit: int) -> Floats:
+    """The recall of the ``limit`` most confident detections per image and category, as (thresholds, categories).
+
+    As in pycocotools, they keep the objects that they claimed among all detections. NaN without truth.
+    """
+    # Detections are ranked within their category, so a stable sort by image ranks those of a pair.
+    rows = np.lexsort((outcomes.image, outcomes.category))
+    pair = outcomes.category[rows].astype(np.int64) << 32 | outcomes.image[rows]
+    starts = np.flatnonzero(np.diff(pair, prepend=-1))
+    first = rows[np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows))) < limit]
+    true, category = outcomes.masks(0)[0][first], outcomes.category[first]
+    truths = np.bincount(outcomes.question_category, outcomes.truths[0], categories)
+    found = [np.bincount(category[true & 1 << bit > 0], minlength=categories) for bit in range(len(IOU_THRESHOLDS))]
+    recall: Floats = np.where(truths > 0, np.array(found) / np.maximum(truths, 1.0), np.nan)
+    return recall
 
 
 def results_report(

@@ -51,6 +51,21 @@ def hold_equal(found: Answers, wanted: Answers, who: str) -> None:
         assert (one.prompt_tokens, one.processed) == (wanted[key].prompt_tokens, wanted[key].processed)
 
 
+def hold_close(found: Answers, wanted: Answers, who: str) -> None:
+    """Assert that where texts are equal, their tokens end in the same places and are as likely."""
+    same = [key for key, one in found.items() if one.text == wanted[key].text]
+    assert len(same) >= (1 - DIFFERENT) * len(found)
+    furthest = 0.0
+    for key in same:
+        one, other = found[key].token_logprobs, wanted[key].token_logprobs
+        assert one is not None
+        assert other is not None
+        assert [end for end, _ in one] == [end for end, _ in other]
+        furthest = max([furthest, *(abs(mine - its) for (_, mine), (_, its) in zip(one, other, strict=True))])
+    report(f"{who}: log-probabilities of tokens differ from hf's by at most {furthest:.1e}")
+    assert furthest < 1e-3
+
+
 def report(line: str) -> None:
     """Show a figure that was measured, with ``pytest -s``."""
     print(line)  # noqa: T201

@@ -81,7 +81,7 @@ def questions(sample_cache: Path) -> Callable[..., list[Request]]:
 @pytest.fixture(scope="session")
 def hf_answers(questions: Callable[..., list[Request]]) -> dict[tuple[str, int], Completion]:
     """What the transformers backend answers to the questions that the others are compared on."""
-    with closing(HFBackend("tiny", {"device": "cpu"})) as backend:
+    with closing(HFBackend("tiny", {"device": "cpu", "logprobs": True})) as backend:
         found: dict[tuple[str, int], Completion] = _COMPARING.by_key(
             backend.generate(questions(_COMPARING.COMPARED, _COMPARING.GREEDY))
         )

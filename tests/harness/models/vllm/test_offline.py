@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comparing import COMPARED, GREEDY, Answers, Questions, by_key, hold_equal, report
+from comparing import COMPARED, GREEDY, Answers, Questions, by_key, facts, hold_close, hold_equal, report
 from PIL import Image
 
 from vrft_bench.errors import BackendError, UserError
@@ -69,6 +69,43 @@ def test_a_completion_is_the_same_whether_drawn_with_the_others_or_without_them(
     together = by_key(vllm_tiny.generate(asked))
     rest = by_key(vllm_tiny.generate(request for request in asked if request.n in (1, 3)))
     assert {key: one.text for key, one in rest.items()} == {key: together[key].text for key in rest}
+
+
+def test_token_log_probabilities_are_those_of_the_transformers_backend_and_change_no_answer(
+    vllm_tiny: VLLMBackend, hf_answers: Answers, questions: Questions
+) -> None:
+    plain = by_key(vllm_tiny.generate(questions(COMPARED, GREEDY)))
+    with told(vllm_tiny, logprobs=True) as backend:
+        found = by_key(backend.generate(questions(COMPARED, GREEDY)))
+    assert {key: facts(one) for key, one in found.items()} == {key: facts(one) for key, one in plain.items()}
+    assert {one.token_logprobs for one in plain.values()} == {None}
+    hold_close(found, hf_answers, "vllm/tiny")
+
+
+def test_drawn_tokens_have_the_log_probabilities_of_the_model_itself_and_change_no_answer(
+    vllm_tiny: VLLMBackend, questions: Questions
+) -> None:
+    """At a temperature of 1.2 those of what was drawn from would be others; a token is as likely at any of them."""
+    asked = questions(6, DRAWN)
+    plain = by_key(vllm_tiny.generate(asked))
+    with told(vllm_tiny, logprobs=True) as backend:
+        found = by_key(backend.generate(asked))
+    assert {key: facts(one) for key, one in found.items()} == {key: facts(one) for key, one in plain.items()}
+    first = {}
+    for one in found.values():
+        assert one.token_logprobs
+        end, logprob = one.token_logprobs[0]
+        first[one.sample_id, one.text[:end]] = logprob
+    with told(vllm_tiny, logprobs=True) as backend:
+        greedy = by_key(backend.generate(questions(6, GREEDY)))
+    compared = 0
+    for (sample_id, _), one in greedy.items():
+        assert one.token_logprobs
+        end, logprob = one.token_logprobs[0]
+        if (sample_id, one.text[:end]) in first:
+            compared += 1
+            assert abs(first[sample_id, one.text[:end]] - logprob) < 1e-3
+    assert compared >= 3
 
 
 def test_an_image_that_is_asked_about_many_times_is_decoded_and_resized_once(
@@ -270,6 +307,8 @@ def test_the_identity_says_what_can_change_an_answer(vllm_is_here: None) -> None
     plain = load_backend("vllm/tiny").identity()
     assert (plain["engine"], plain["device"], plain["dtype"]) == ("0.32.0", "cpu", "float32")
     assert plain["files"] == HFBackend("tiny", {"device": "cpu"}).identity()["files"]
+    assert "logprobs" not in plain
+    assert load_backend("vllm/tiny", {"logprobs": True}).identity() == {**plain, "logprobs": True}
     for same in ({"max_concurrent": 4}, {"tp": 2}, {"dp": 2}, {"block_size": 64}, {"kv_cache_gb": 2}):
         assert load_backend("vllm/tiny", same).identity() == plain
     for other in ({"dtype": "bfloat16"}, {"structured": True}, {"max_pixels": 5000}, {"engine_args": {"seed": 1}}):

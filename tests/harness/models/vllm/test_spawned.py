@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comparing import COMPARED, GREEDY, Answers, Questions, by_key, facts, hold_equal, report
+from comparing import COMPARED, GREEDY, Answers, Questions, by_key, facts, hold_close, hold_equal, report
 
 from vrft_bench.errors import BackendError
 from vrft_bench.harness.models import load_backend
@@ -19,7 +19,7 @@ from vrft_bench.harness.models.vllm_server import VLLMServerBackend
 
 @pytest.fixture(scope="module")
 def spawned(vllm_is_here: None, sample_cache: Path) -> Iterator[VLLMServerBackend]:
-    backend = load_backend("vllm/tiny", {"spawn": True, "max_model_len": 1024})
+    backend = load_backend("vllm/tiny", {"spawn": True, "max_model_len": 1024, "logprobs": True})
     assert isinstance(backend, VLLMServerBackend)
     with closing(backend):
         yield backend
@@ -29,6 +29,13 @@ def test_greedy_completions_are_those_of_the_transformers_backend(
     spawned: VLLMServerBackend, hf_answers: Answers, questions: Questions
 ) -> None:
     hold_equal(by_key(spawned.generate(questions(COMPARED, GREEDY))), hf_answers, "vllm/tiny --spawn")
+
+
+def test_token_log_probabilities_are_those_of_the_transformers_backend(
+    spawned: VLLMServerBackend, hf_answers: Answers, questions: Questions
+) -> None:
+    found = by_key(spawned.generate(questions(COMPARED, GREEDY)))
+    hold_close(found, hf_answers, "vllm/tiny --spawn")
 
 
 def test_drawn_completions_are_those_of_the_engine_in_this_process(
