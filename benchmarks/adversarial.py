@@ -101,6 +101,32 @@ HAND_MADE = {
     "boxes that almost match": Shape(
         ANSWER + f"[{ELEMENT}", ",{'Position':[300.#1,90,500,500],'Confidence':0}", "]</answer>"
     ),
+    "boxes read twice, for a repair inside of a text": Shape(
+        ANSWER + "[{'Position':[1,2,3,4],'Confidence':1,'note':', ...'}",
+        ",{'Position':[#,90,500,500],'Confidence':0.9}",
+        "]</answer>",
+    ),
+    "one odd box, last among plain ones": Shape(
+        ANSWER + f"[{ELEMENT}",
+        ",{'Position':[#,90,500,500],'Confidence':0.9}",
+        ",{'Position':['1',2,3,4],'Confidence':0.9}]</answer>",
+    ),
+    "one huge number, last among plain ones": Shape(
+        ANSWER + f"[{ELEMENT}",
+        ",{'Position':[#,1,2,3],'Confidence':1}",
+        f",{{'Position':[{'9' * 400},2,3,4],'Confidence':1}}]</answer>",
+    ),
+    "one confidence in quotes, last among plain ones": Shape(
+        ANSWER + f"[{ELEMENT}",
+        ",{'Position':[#,90,500,500],'Confidence':0.9}",
+        ",{'Position':[1,2,3,4],'Confidence':'.9'}]</answer>",
+    ),
+    "boxes of large floats": Shape(
+        ANSWER + f"[{ELEMENT}", ",{'Position':[#e200,-1e300,1e300,1e250],'Confidence':1e99}", "]</answer>"
+    ),
+    "boxes of large whole floats": Shape(
+        ANSWER + f"[{ELEMENT}", ",{'Position':[#e16,1e17,3e17,4e18],'Confidence':0.9}", "]</answer>"
+    ),
     "boxes with equal hashes": Shape(ANSWER + f"[{EQUAL_HASHES}", " ", "]</answer>"),
     "short boxes": Shape(ANSWER + f"[{SHORT}", f",{SHORT}", "]</answer>"),
     "boxes without an end": Shape(ANSWER + f"[{ELEMENT}", f", {ELEMENT}", "</answer>"),

@@ -63,7 +63,7 @@ def segment_run(folder: str | Path, segmenter: str | Segmenter, *, progress: Pro
         segment = segmenter.segment
         if segmenter.needs_model:
             segment = stack.enter_context(contextlib.closing(StoredMasks(folder / f"{name}.jsonl", segmenter))).segment
-        metric = MaskMetric(segment, paper=plan.task.protocol == "paper")
+        metric = MaskMetric(segment, whole_pixels=plan.task.protocol == "paper")
         index = stack.enter_context(contextlib.closing(store.index()))
         answers = StoredAnswers(plan, index, progress or SilentProgress(), "segmenting")
         for sample, n, prediction in answers:

@@ -22,6 +22,8 @@ class GroundingTask(Task):
     layout: bool = True
 
     family: ClassVar[str] = "grounding"
+    first_shape_only: ClassVar[bool] = False
+    """Whether the first shape of a ReasonSeg annotation is the whole truth, whatever its label."""
     target_type = MaskTarget
     blind_bounds: ClassVar[Mapping[str, float]] = {"iou": 0.35, "metric": 0.35}
     protocols = ("strict", "paper")
@@ -51,16 +53,18 @@ class GroundingTask(Task):
                 "solution",
                 fix="leave them out; --images DIR names a ReasonSeg-format folder",
             )
+        first_shape_only = self.first_shape_only
         if spec.images is not None:
-            return load_reasonseg(spec.images, split)
+            return load_reasonseg(spec.images, split, first_shape_only=first_shape_only)
         if spec.root is None:
-            return load_reasonseg(sample_folder("reasonseg", split) / split, split, is_sample=True)
+            folder = sample_folder("reasonseg", split) / split
+            return load_reasonseg(folder, split, is_sample=True, first_shape_only=first_shape_only)
         if not self.layout:
             raise UserError(
                 f"task {self.name!r} reads your own files, not a data root",
                 fix="give --images DIR, a ReasonSeg-format folder (and no --data)",
             )
-        return load_reasonseg(reasonseg_root(spec.root) / split, split)
+        return load_reasonseg(reasonseg_root(spec.root) / split, split, first_shape_only=first_shape_only)
 
     def prompt(self, sample: Sample, profile: ModelProfile) -> str:
         return region_prompt(sample.fields["instruction"], Frame(profile, sample.image.width, sample.image.height))

@@ -45,11 +45,11 @@ def test_a_sound_task_passes_both() -> None:
     assert "within the bounds" in audited.output
     assert "always No Objects" in audited.output
     allowed = (
-        "430 samples, 154 with truth. Allowed means: iou 0.742, confidence 0.742, metric 0.050. "
+        "308 samples, 154 with truth. Allowed means: iou 0.600, confidence 0.600, metric 0.050. "
         "Over the samples with truth: iou 0.200, confidence 0.200."
     )
     assert allowed in audited.output.replace("\n", " ")
-    assert "Highest ap without looking: 0.026, by the 30 likeliest boxes of the training set." in audited.output
+    assert "Highest ap without looking: 0.029, by the 30 likeliest boxes of the training set." in audited.output
     validated = CliRunner().invoke(app, ["validate", "lvis_fewshot", "--protocol", "strict", "-L", "8"])
     assert validated.exit_code == 0, validated.output
     assert "FAILED" not in validated.output
@@ -76,8 +76,8 @@ def test_a_group_and_a_glob_are_checked_task_by_task(cli: Any) -> None:
     validated = cli("validate", "ovd", *own, "--profile", "qwen2-vl")
     assert validated.code == 0, validated.err
     assert [line for line in validated.out.splitlines() if "protocol strict" in line] == [
-        "coco_ovd  |  protocol strict",
-        "lvis_ovd  |  protocol strict",
+        "coco_ovd  |  protocol strict  |  ok: 9 checks",
+        "lvis_ovd  |  protocol strict  |  ok: 9 checks",
     ]
     audited = cli("audit", "pets*,cars196_fewshot", *own, "--json")
     assert audited.code == 0, audited.err
@@ -125,14 +125,50 @@ def root(tmp_path: Path) -> Path:
 def test_validate_holds_the_data_to_their_manifest_however_few_samples_are_tried(cli: Any) -> None:
     outcome = cli("validate", "coco_fewshot", "--protocol", "strict", "--profile", "qwen2-vl", "-L", "2")
     assert outcome.code == 0, outcome.err
-    assert "coco_fewshot  |  data of 2,400 questions\nthe data fit their manifest: ok\n" in outcome.out
+    assert outcome.out == (
+        "coco_fewshot  |  data of 2,400 questions  |  ok: manifest of the sample data\n"
+        "coco_fewshot  |  protocol strict  |  ok: 9 checks\n"
+    )
+
+
+def test_validate_shows_every_check_when_asked(cli: Any) -> None:
+    command = ("validate", "coco_fewshot", "--protocol", "strict", "--profile", "qwen2-vl", "-L", "2", "--plain")
+    lines = cli(*command, "--verbose").out.splitlines()
+    assert lines[1] == "coco_fewshot  |  protocol strict"
+    shown = [line.split("  ")[0] for line in lines[4:] if line]
+    assert shown == [check["check"] for check in json.loads(cli(*command, "--json").out)["strict"]]
+    assert all(line.endswith(" 2  ok") for line in lines[4:] if line)
+    assert cli(*command, "-v").out.splitlines() == lines
+
+
+def test_validate_tells_a_remark_once_and_a_failure_under_each_protocol(cli: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 60)).save(tmp_path / "a.png")
+    boxes = [[1, 2, 10, 10], [1, 2, 10, 10]]
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 40}],
+        "annotations": [{"id": n, "image_id": 1, "category_id": 1, "bbox": box} for n, box in enumerate(boxes)],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    outcome = cli("validate", "detection", "--annotations", "a.json", "--images", ".", "--profile", "qwen2-vl")
+    assert outcome.code == 1
+    size = "image files open with the size that the data state: 1 samples, first '1:cat'"
+    twice = "no object is listed twice: 1 of 2 boxes equal an earlier one of their sample, first '1:cat'"
+    failure = f"  FAILED: {size}: a.png has (40, 60) pixels, and the data state (60, 40)"
+    assert outcome.out.splitlines()[1:] == [
+        "detection  |  protocol strict  |  FAILED: 1 of 9 checks",
+        failure,
+        f"  remark: {twice}",
+        "detection  |  protocol paper  |  FAILED: 1 of 8 checks",
+        failure,
+    ]
 
 
 def test_a_deliberate_subset_is_pinned_and_later_held_to_its_pin(cli: Any, root: Path) -> None:
     command = ("validate", "pets37_fewshot", "--protocol", "strict", "--profile", "qwen2-vl", "--data", str(root))
     outcome = cli(*command)
     assert outcome.code == 1, "six images are not the pets"
-    assert "the data fit their manifest: FAILED" in outcome.out
+    assert "data of 6 questions  |  FAILED\n  FAILED: the data fit their manifest: " in outcome.out
     assert "published counts (the owners' lists): images: 3,669 expected, 6 here; categories: 37" in outcome.out
     assert f"if the subset is meant, pin it: vrft-bench validate pets37_fewshot --data {root} --pin" in outcome.out
 
@@ -188,7 +224,9 @@ def test_a_small_list_passes_by_the_sound_rules_and_the_limit_is_taken(cli: Any,
     outcome = cli(*command)
     assert outcome.code == 0, outcome.err
     assert "4 samples, 4 with truth. Allowed means: accuracy 0.750, metric 0.750." in outcome.out
-    assert "2 samples, 2 with truth." in cli(*command, "-L", "2").out
+    assert "3 samples, 3 with truth." in cli(*command, "-L", "3").out
+    alone = cli(*command, "-L", "1")
+    assert (alone.code, "from 1 samples of one class" in alone.err) == (2, True)
 
 
 @pytest.mark.parametrize(

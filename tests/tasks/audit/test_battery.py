@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import pytest
 
+from vrft_bench.errors import UserError
 from vrft_bench.tasks import get_task
 from vrft_bench.tasks.audit import battery
-from vrft_bench.tasks.audit.battery import AuditReport, Result, audit
+from vrft_bench.tasks.audit.battery import AuditReport, audit
+from vrft_bench.tasks.audit.bounds import Verdict, has_truth
 from vrft_bench.tasks.audit.boxes import detection_tricks
 from vrft_bench.tasks.audit.labels import most_profitable, most_profitable_words
 from vrft_bench.tasks.audit.prior import prior_of
-from vrft_bench.tasks.audit.tricks import constant
 from vrft_bench.tasks.base import BoxTarget, ClassTarget, DataSpec, Prediction, Reward
 from vrft_bench.tasks.classification import ClassificationTask
 from vrft_bench.tasks.coordinates import Frame
@@ -32,16 +33,26 @@ def by_name(report: AuditReport) -> dict[str, dict[str, float]]:
 def test_the_strict_rules_stay_within_their_bounds(name: str) -> None:
     profile = QWEN2_5_VL if name == "lvis_fewshot" else QWEN2_VL
     report = audit(get_task(name), DataSpec(), profile)
-    assert report.passed, [(item.trick.name, item.above) for item in report.results if item.above]
+    assert report.passed, [(item.trick.name, item.verdict) for item in report.results if item.verdict.above]
+    assert not report.unsure
     assert not any(result.not_finite for result in report.results)
-    assert report.samples == {"lvis_fewshot": 430, "coco_ovd": 1000, "classification": 240, "lisa_grounding": 200}[name]
+    assert report.samples == {"lvis_fewshot": 308, "coco_ovd": 1000, "classification": 240, "lisa_grounding": 200}[name]
     assert report.judged == report.samples
 
 
 def test_half_of_the_samples_have_truth_where_there_are_both() -> None:
     report = audit(get_task("coco_ovd"), DataSpec(), QWEN2_VL, limit=20)
     assert report.with_truth == 10
-    assert report.bounds["iou"] == pytest.approx(0.5 + DetectionTask.blind_bounds["iou"])
+    assert report.bounds.samples["iou"] == pytest.approx(0.5 + DetectionTask.blind_bounds["iou"])
+
+
+def test_no_more_samples_without_truth_are_drawn_than_with_it() -> None:
+    """Of 430 questions of lvis_fewshot 154 have truth: of the others as many are drawn, or the bounds would be idle."""
+    report = audit(get_task("lvis_fewshot"), DataSpec(), QWEN2_VL)
+    assert (report.samples, report.with_truth) == (308, 154)
+    assert report.bounds.samples["iou"] == pytest.approx(0.6)
+    (alone,) = battery._draw(get_task("lvis_fewshot").load(DataSpec()).samples(), 1, 0)
+    assert has_truth(alone)
 
 
 def test_refusing_everywhere_earns_what_absent_truth_is_worth_and_no_metric() -> None:
@@ -55,7 +66,7 @@ def test_refusing_everywhere_earns_what_absent_truth_is_worth_and_no_metric() ->
 def test_the_most_common_class_earns_its_share_and_no_more() -> None:
     report = audit(get_task("classification"), DataSpec(), QWEN2_VL, limit=30)
     most = max(means["accuracy"] for means in by_name(report).values())
-    assert most == report.bounds["accuracy"] == report.bounds["metric"]
+    assert most == report.bounds.samples["accuracy"] == report.bounds.samples["metric"]
 
 
 def _either_way(prediction: Prediction, target: ClassTarget) -> float:
@@ -89,16 +100,16 @@ class ConfidenceTask(DetectionTask):
 def test_a_two_way_substring_rule_is_caught_by_the_searched_constants() -> None:
     report = audit(SubstringTask("gamed", "1", ""), DataSpec(), QWEN2_VL, limit=40)
     assert not report.passed
-    gamed = {item.trick.name for item in report.results if "accuracy" in item.above}
+    gamed = {item.trick.name for item in report.results if "accuracy" in item.verdict.above}
     assert {"empty answer", "every class listed", "the constant 'e'", "a class with more after it"} <= gamed
 
 
 def test_rules_that_pay_for_nothing_or_are_not_finite_are_caught() -> None:
     report = audit(ConfidenceTask("gamed", "1", ""), DataSpec(), QWEN2_VL, limit=10)
     found = {item.trick.name: item for item in report.results}
-    assert "iou" in found["empty completion"].above
+    assert "iou" in found["empty completion"].verdict.above
     assert found["empty completion"].not_finite == 10
-    assert "confidence" in found["garbage of confidence 0"].above
+    assert "confidence" in found["garbage of confidence 0"].verdict.above
     assert not report.passed
 
 
@@ -118,20 +129,12 @@ def test_what_can_be_had_where_objects_are_is_not_hidden_by_what_refusals_earn_e
     report = audit(AnyBoxTask("gamed", "1", ""), DataSpec(), QWEN2_VL, limit=40)
     found = {item.trick.name: item for item in report.results}
     whole = found["the whole image"]
-    assert (report.bounds["iou"], report.bounds_where_present["iou"]) == (pytest.approx(0.6), pytest.approx(0.2))
-    assert (whole.means["iou"], whole.where_present["iou"]) == (pytest.approx(0.15), pytest.approx(0.3))
-    assert whole.above == ("iou where present",)
-    assert found["always No Objects"].where_present["iou"] == 0.0
+    assert report.bounds.samples["iou"] == pytest.approx(0.6)
+    assert report.bounds.where_present["iou"] == pytest.approx(0.2)
+    assert (whole.means["iou"], whole.where_present["iou"].value) == (pytest.approx(0.15), pytest.approx(0.3))
+    assert whole.verdict.above == ("iou where present",)
+    assert found["always No Objects"].where_present["iou"].value == 0.0
     assert not report.passed
-
-
-@pytest.mark.parametrize(("earned", "above"), [(0.3, ()), (0.30001, ("iou", "iou where present"))])
-def test_what_is_above_a_bound_by_a_little_is_above_it(earned: float, above: tuple[str, ...]) -> None:
-    trick = constant("trick", "family", "")
-    result = Result(trick, {"iou": earned}, {"iou": earned}, 1, None, 0.0, "", "", 0)
-    assert battery._judged(result, {"iou": 0.3}, {"iou": 0.3}).above == above
-    by_metric = Result(trick, {"iou": 0.0}, {"iou": 0.0}, 1, earned, 0.0, "", "", 0)
-    assert battery._judged(by_metric, {"metric": 0.3}, {}).above == (("metric",) if above else ())
 
 
 def test_the_battery_holds_every_kind_of_trick_that_is_known_to_have_worked() -> None:
@@ -165,7 +168,8 @@ def test_a_report_is_json_with_the_completion_that_scored_best() -> None:
     value = report.to_json()
     assert value["passed"] is not any(row["above"] for row in value["results"])
     assert {row["trick"] for row in value["results"]} >= {"the whole image", "mean box of the training set"}
-    assert {row["judged"] for row in value["results"]} == {4, 2}  # a megabyte is tried on two
+    assert all(row["low"]["iou"] <= row["mean"]["iou"] for row in value["results"])
+    assert value["unsure"] is any(row["unsure"] for row in value["results"])
     assert all(len(row["completion"]) <= 503 for row in value["results"])
 
 
@@ -199,9 +203,18 @@ def test_as_many_samples_as_are_drawn_give_blind_boxes_the_same_ap_whichever_the
     assert max(found) < DetectionTask.blind_bounds["metric"]
 
 
-def test_a_hundred_samples_give_blind_boxes_more_than_they_are_worth() -> None:
+def test_what_a_hundred_samples_give_blind_boxes_by_luck_is_no_flaw_of_the_task() -> None:
     """Why LIMIT is not 100: AP over a category's two or three objects is mostly luck."""
-    assert max(blind_ap("coco_ovd", 100, 1).values()) > 0.09
+    report = audit(get_task("coco_ovd"), DataSpec(), QWEN2_VL, limit=100, seed=1)
+    assert report.best_blind is not None
+    assert report.best_blind.metric == pytest.approx(0.096, abs=0.002)
+    assert report.best_blind.verdict == Verdict(unsure=("metric",))
+    assert (report.passed, report.unsure) == (True, True)
+
+
+def test_where_there_is_nothing_to_gain_nothing_is_told() -> None:
+    with pytest.raises(UserError, match="nothing can be told of task 'classification' from 1 samples of one class"):
+        audit(get_task("classification"), DataSpec(), QWEN2_VL, limit=1)
 
 
 def test_rewards_of_fewer_samples_are_taken_evenly_from_all() -> None:

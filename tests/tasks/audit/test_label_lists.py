@@ -66,7 +66,7 @@ def test_the_papers_rules_pay_100_for_an_empty_answer_and_for_all_names_joined(l
     found = paper_results(lists, task)
     for name in ("empty answer", "tags only", "every class listed", "every class joined"):
         assert found[name].metric == found[name].means["accuracy"] == 1.0, name
-        assert found[name].above == ("accuracy", "metric"), name
+        assert found[name].verdict.above == ("accuracy", "metric"), name
     assert found["empty completion"].metric == 0.0, "evaluation wants tags"
     assert found["empty completion"].means["accuracy"] == 1.0, "training does not"
 
@@ -127,7 +127,9 @@ def test_no_constant_beats_the_search(lists: Path, task: str) -> None:
 def test_under_strict_nothing_earns_more_than_the_largest_class(lists: Path, task: str) -> None:
     report = report_on(task, "strict", lists / f"{FILES[task]}.csv")
     assert report.passed
-    assert report.bounds["accuracy"] == report.bounds["metric"] == pytest.approx(LARGEST_SHARE[task], abs=1e-12)
+    assert report.bounds.samples == pytest.approx(
+        {"accuracy": LARGEST_SHARE[task], "metric": LARGEST_SHARE[task]}, abs=1e-12
+    )
     earned = [max(result.metric or 0.0, result.means["accuracy"]) for result in report.results]
     assert max(earned) == pytest.approx(LARGEST_SHARE[task], abs=1e-12)
     assert report.samples == report.with_truth == SAMPLES[task]

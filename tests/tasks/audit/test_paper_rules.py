@@ -26,7 +26,7 @@ def test_classification_pays_for_the_empty_answer_a_letter_and_a_list_of_all_nam
     found = results("classification", 20)
     for name in ("empty answer", "the constant 'e'", "every class listed"):
         assert found[name].means["accuracy"] == found[name].metric == 1.0, name
-        assert found[name].above == ("accuracy", "metric"), name
+        assert found[name].verdict.above == ("accuracy", "metric"), name
 
 
 def test_detection_pays_for_one_right_number_and_never_for_a_refusal() -> None:
@@ -34,7 +34,7 @@ def test_detection_pays_for_one_right_number_and_never_for_a_refusal() -> None:
     number = found["garbage with the top of the first true box"]
     assert number.means["iou"] == number.means["confidence"] == 0.5  # all that the samples with truth have to give
     assert number.best == 3.0
-    assert {"iou", "confidence"} <= set(number.above)
+    assert {"iou", "confidence", "iou where present", "confidence where present"} <= set(number.verdict.above)
     assert found["always No Objects"].means["iou"] == 0.0
 
 

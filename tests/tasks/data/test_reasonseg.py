@@ -58,7 +58,7 @@ def test_an_ending_in_capitals_is_found_and_what_macos_leaves_beside_files_is_no
 
 
 def test_a_region_that_leaves_the_image_can_be_boxed_perfectly(tmp_path: Path) -> None:
-    """Its polygon stays as published: the paper's truth is taken from it."""
+    """Its polygon stays as published."""
     write(tmp_path, "a", shapes=[{"label": "target", "points": [[-300, 10], [70, 10], [50, 400]]}])
     (sample,) = load_reasonseg(tmp_path, "val").samples()
     assert sample.target == MaskTarget((0.0, 10.0, 64.0, 60.0), ((-300.0, 10.0, 70.0, 10.0, 50.0, 400.0),))
@@ -80,7 +80,44 @@ def test_labels_are_read_as_lisa_reads_them(tmp_path: Path) -> None:
     assert isinstance(target, MaskTarget)
     assert target.ignore == ((40.0, 40.0, 60.0, 40.0, 60.0, 59.0),)
     assert [polygon[0] for polygon in target.polygons] == [2.0, 10.0]  # in the order of the file
-    assert dataset.notes == ("1 images begin with a shape that is no target, which the paper's code takes for one: a",)
+    assert dataset.notes == ()
+
+
+@pytest.mark.parametrize("label", ["umbrella", "Ignored part", "FLAG"])
+def test_the_first_shape_alone_is_all_of_the_truth_whatever_its_label(tmp_path: Path, label: str) -> None:
+    shapes = [
+        {"label": label, "points": [[-5, 3], [30, 20], [30, 40.5]]},
+        {"label": "umbrella", "points": SQUARE},
+        {"label": "ignore", "points": TRIANGLE},
+    ]
+    write(tmp_path, "a", shapes=shapes)
+    write(tmp_path, "b")
+    dataset = load_reasonseg(tmp_path, "val", first_shape_only=True)
+    first = next(dataset.samples())
+    assert first.target == MaskTarget((-5.0, 3.0, 30.0, 40.5), ((-5.0, 3.0, 30.0, 20.0, 30.0, 40.5),))
+    said = "of 1 images an 'ignore' or 'flag' shape is the truth, since it comes first: a"
+    assert dataset.notes == (() if label == "umbrella" else (said,))
+
+
+def test_a_first_shape_of_two_points_has_a_box_and_no_polygon(tmp_path: Path) -> None:
+    write(tmp_path, "a", shapes=[{"label": "flag", "points": [[9, 2], [4, 7]]}, {"label": "t", "points": SQUARE}])
+    (sample,) = load_reasonseg(tmp_path, "val", first_shape_only=True).samples()
+    assert sample.target == MaskTarget((4.0, 2.0, 9.0, 7.0), ())
+
+
+def test_by_the_first_shape_only_an_image_without_shapes_is_left_out(tmp_path: Path) -> None:
+    for name, shapes in (
+        ("a", []),
+        ("b", [{"label": "t", "points": []}]),
+        ("c", [{"label": "ignore", "points": TRIANGLE}]),
+    ):
+        write(tmp_path, name, shapes=shapes)
+    dataset = load_reasonseg(tmp_path, "val", first_shape_only=True)
+    assert [sample.id for sample in dataset.samples()] == ["c"]
+    assert dataset.notes[0] == "without a shape, and left out: a, b"
+    (tmp_path / "c.json").unlink()
+    with pytest.raises(DataError, match=r"no annotation in .* has a shape"):
+        load_reasonseg(tmp_path, "val", first_shape_only=True)
 
 
 def test_evaluation_asks_the_first_instruction_and_train_each(tmp_path: Path) -> None:
@@ -133,7 +170,7 @@ def test_one_missing_image_is_left_to_the_run(tmp_path: Path) -> None:
         ({"shapes": [{"label": "t", "points": [[1, float("nan")]] * 3}]}, "'points' that are not"),
         ({"shapes": [{"label": "t", "points": [[1, 10**400]] * 3}]}, "'points' that are not"),
         ({"text": "the \ud800 cup"}, "has the instruction 'the .ud800 cup', which is no text"),
-        ({"shapes": []}, "no annotation in .* has a target polygon"),
+        ({"shapes": []}, "no annotation in .* has a target region"),
     ],
 )
 def test_a_wrong_annotation_is_named(tmp_path: Path, fields: dict[str, Any], message: str) -> None:

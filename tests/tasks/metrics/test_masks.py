@@ -126,30 +126,20 @@ def test_an_empty_truth_that_nothing_claims_is_right():
     assert (figures["giou"].value, figures["ciou"].value) == (1.0, 1.0)
 
 
-def test_the_paper_takes_the_first_polygon_whole_pixels_and_no_ignored_regions():
-    target = MaskTarget((0, 0, 20, 10), (_rectangle(0, 0, 9, 9), _rectangle(10, 0, 19, 9)), (_rectangle(0, 0, 3, 3),))
+def test_whole_pixels_are_given_to_the_segmenter_without_their_fractions():
+    target = MaskTarget((0.4, 0.0, 19.9, 10.0), (_rectangle(0, 0, 19, 9),))
     asked = []
 
     def segment(image: ImageRef, box) -> np.ndarray:
         asked.append(box)
         return fill_box(box, image.width, image.height)
 
-    metric = MaskMetric(segment, paper=True)
+    metric = MaskMetric(segment, whole_pixels=True)
     metric.update(_sample("a", target), _box(0.0, 0.0, 5.9, 10.0))
-    assert metric.compute().figures["giou"].value == pytest.approx(50 / 100)
-    assert asked[-1] == (0.0, 0.0, 5.0, 10.0)
-    strict = _box_metric()
-    strict.update(_sample("a", target), _box(0.0, 0.0, 5.0, 10.0))
-    assert strict.compute().figures["giou"].value == pytest.approx((50 - 16) / (200 - 16))
-
-
-def test_the_papers_ceiling_is_that_of_the_first_polygons_own_box():
-    """The box around both polygons would reach 81 of 200 pixels, though the truth is one of them."""
-    target = MaskTarget((0.0, 0.0, 20.0, 10.0), (_rectangle(0, 0, 8, 8), _rectangle(10, 0, 19, 9)))
-    metric = MaskMetric(lambda image, box: fill_box(box, image.width, image.height), paper=True)
-    metric.update(_sample("a", target), _box(0, 0, 8, 8))
+    assert asked == [(0.0, 0.0, 19.0, 10.0), (0.0, 0.0, 5.0, 10.0)]
     figures = metric.compute().figures
-    assert figures["giou_ceiling"].value == figures["giou"].value == pytest.approx(64 / 81)
+    assert figures["giou_ceiling"].value == pytest.approx(190 / 200)
+    assert figures["giou"].value == pytest.approx(50 / 200)
 
 
 def test_the_report_does_not_depend_on_the_order_of_updates():

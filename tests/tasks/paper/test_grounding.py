@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from vrft_bench.tasks.base import NO_PREDICTION, Dataset, ImageRef, MaskTarget, Sample
+from vrft_bench.tasks import get_task
+from vrft_bench.tasks.base import NO_PREDICTION, Dataset, DataSpec, ImageRef, MaskTarget, Sample
 from vrft_bench.tasks.boxes import iou
 from vrft_bench.tasks.paper.metrics import PaperGroundingMetric, normalised_iou
 from vrft_bench.tasks.paper.parsing import parse_region
@@ -21,9 +25,18 @@ def test_the_solution_is_built_as_in_training(say) -> None:
     assert region_solution(BOX, say.frame) == "<answer> (100,100),(400,400) </answer>"
 
 
-def test_the_truth_is_the_first_polygon_only(say) -> None:
-    target = MaskTarget((0.0, 0.0, 900.0, 900.0), ((0, 0, 10, 0, 10, 20), (800, 800, 900, 800, 900, 900)))
-    assert region_solution(target, say.frame) == "<answer> (0,0),(10,20) </answer>"
+def test_the_truth_is_the_first_shape_only(say, tmp_path: Path) -> None:
+    """The reference takes the first of the shapes and looks at no label."""
+    Image.new("RGB", (1000, 1000)).save(tmp_path / "a.png")
+    shapes = [
+        {"label": "ignore", "points": [[0, 0], [10, 0], [10, 20]]},
+        {"label": "target", "points": [[800, 800], [900, 800], [900, 900]]},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps({"text": "the spot", "shapes": shapes}))
+    (paper,) = get_task("grounding", "paper").load(DataSpec(images=tmp_path)).samples()
+    assert region_solution(paper.target, say.frame) == "<answer> (0,0),(10,20) </answer>"
+    (strict,) = get_task("grounding").load(DataSpec(images=tmp_path)).samples()
+    assert strict.target.box == (800.0, 800.0, 900.0, 900.0)
 
 
 def test_equal_texts_earn_2_and_an_equal_box_in_other_words_too(say) -> None:

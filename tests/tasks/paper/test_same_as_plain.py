@@ -138,7 +138,11 @@ oddities = st.sampled_from(
     ["{}", "'a'", "1", "[1, 2]", "{'Position': [1, 2, 3, 4]}", "{'Position': 'abcd', 'Confidence': 1}", "...", "]"]
 )
 disguises = st.sampled_from(
-    ["{'Position': [1, 2, 3, 4], 'Confidence': 1, 'note': 'so, ...'}", "[[", "</answer>", "\n", "{'Position': [[]]}"]
+    [
+        *("{'Position': [1, 2, 3, 4], 'Confidence': 1, 'note': 'so, ...'}", "[[", "</answer>", "\n"),
+        *("{'Position': [[]]}", "{'Position': ', ...abcd', 'Confidence': 1}", "{'Position': [1, 2, 3, 'a']}"),
+        *("{'Position': [1, 2, 3, 4], 'Confidence': 1, 'note': 'a}, {b'}", "{'Position': [1], 'of': [{}, {}, {}]}"),
+    ]
 )
 elements = st.lists(st.integers(0, 7).flatmap(lambda draw: oddities | disguises if draw == 7 else boxes), max_size=8)
 texts = st.builds(
@@ -155,12 +159,17 @@ texts = st.builds(
 @example("[]")
 @example("[ ]")
 @example("<answer>[{'Position': [100, 100, 500, 500], 'Confidence': 1}, ...]</answer>")
+@example("[{'Position': [1, 2, 3, 4], 'Confidence': 1}, {'Position': [1, 2, 3, 4], 'Confidence': 1, 'of': [{}, {}]}, ]")
+@example("[{'Position': [1, 2, 3, 4], 'Confidence': 1}, {'Position': [5, 6, 7, 8], 'Confidence': 1, 'of': [{}, {}]}]")
 @pytest.mark.parametrize(
-    ("few", "may_collide"), [(200, False), (0, False), (0, True)], ids=["few boxes", "many boxes", "many odd boxes"]
+    ("few", "may_collide", "portion"),
+    [(200, False, 8000), (0, False, 8000), (0, True, 8000), (0, False, 1), (0, False, 60)],
+    ids=["few boxes", "many boxes", "many odd boxes", "portions of a box", "portions"],
 )
-def test_boxes_and_rewards_are_those_of_the_plain_reading(few: int, may_collide: bool, text: str) -> None:
+def test_boxes_and_rewards_are_those_of_the_plain_reading(few: int, may_collide: bool, portion: int, text: str) -> None:
     with (
         mock.patch.object(box_list, "FEW_BOXES", few),
+        mock.patch.object(box_list, "_PORTION", portion),
         mock.patch.object(box_list, "_hashes_may_collide", return_value=may_collide),
         mock.patch.object(rewards, "verified", return_value=False),
     ):
@@ -227,6 +236,7 @@ def test_keys_are_equal_where_positions_are(positions: list[tuple[Any, ...]]) ->
     for keys in kinds:
         for number, position in enumerate(positions):
             assert [key == keys[number] for key in keys] == [other == position for other in positions]
+    assert kinds[0] == kinds[-1]
 
 
 @pytest.mark.parametrize("number", ["2305843009213693951", "1e9", "1E9", "0.0000000000000000004336808689942018"])
@@ -255,3 +265,36 @@ def test_corners_of_a_region_are_those_of_all_boxes_in_a_row(text: str) -> None:
             return None
 
     assert outcome(lambda: rewards._corners(text)) == outcome(plain)
+
+
+@pytest.mark.parametrize(
+    ("last", "error"),
+    [
+        ("{'Position': ['1', 2, 3, 4], 'Confidence': 0.9}", "TypeError"),
+        ("{'Position': [1, 2, 3], 'Confidence': 0.9}", "ValueError"),
+        (f"{{'Position': [{'9' * 400}, 2, 3, 4], 'Confidence': 0.9}}", "OverflowError"),
+        ("{'Position': [1, 2, 3, 4]}", "KeyError"),
+        ("{'Position': [1, 2, 3, 4], 'Confidence': '0.9'}", ""),
+        (f"{{'Position': [1, 2, 3, 4], 'Confidence': {'9' * 400}}}", ""),
+    ],
+)
+def test_one_odd_box_among_many_costs_what_it_costs_among_few(last: str, error: str) -> None:
+    """The others are read at once all the same."""
+    many = ", ".join(f"{{'Position': [{n}, 90, 500, 500], 'Confidence': 0.9}}" for n in range(300))
+    text = f"<answer>[{many}, {last}, {{'Position': [5, 6, 7, 8], 'Confidence': 1}}]</answer>"
+    with mock.patch.object(parsing, "_evaluated_at_once", wraps=parsing._evaluated_at_once) as at_once:
+        prediction = parsing.parse_detections(text, FRAME)
+    assert at_once.call_count == 1
+    assert list(prediction.detections) == Plain.evaluated(text)[0]
+    assert (f"the list ends at what cannot be read ({error})" in prediction.notes) is bool(error)
+
+
+def test_a_list_that_both_readings_take_alike_is_compared_as_it_was_read() -> None:
+    def twice(note: str) -> bool:
+        text = f"<answer>[{{'Position': [1, 2, 3, 4], 'Confidence': 1, {note}}}]</answer>"
+        with mock.patch.object(box_list, "_without_duplicates", wraps=box_list._without_duplicates) as compared:
+            parsing.parse_detections(text, FRAME)
+        return compared.call_count == 2
+
+    assert not twice("'note': 'so, ...'")
+    assert twice("'Confi, ...dence': 0.5")

@@ -26,7 +26,7 @@ from vrft_bench.harness.cli.protocols import under_protocols
 from vrft_bench.harness.cli.several import HELP_TASKS, check_each, tasks_named
 
 if TYPE_CHECKING:
-    from vrft_bench.tasks.audit.battery import AuditReport
+    from vrft_bench.tasks.audit.battery import AuditReport, Result
 
 
 def audit(
@@ -55,7 +55,7 @@ def audit(
     plain: Plain = False,
     debug: Debug = False,  # noqa: ARG001 - read by main
 ) -> None:
-    """Try blind and adversarial completions on a task; exit code 1 where one earns more than the task allows."""
+    """Try blind and adversarial completions on a task; exit code 1 where one surely earns more than the task allows."""
     from vrft_bench.harness.cli.data_root import with_data_root
     from vrft_bench.registry import PROFILES
     from vrft_bench.tasks.audit.battery import LIMIT, audit_labels
@@ -106,9 +106,6 @@ def _print(report: AuditReport, *, every: bool, plain: bool) -> None:
     ]
     rows = []
     for result in report.results if every else report.best_of_families():
-        verdict = f"above: {', '.join(result.above)}" if result.above else "ok"
-        if result.not_finite:
-            verdict += f"; {result.not_finite} rewards not finite"
         rows.append(
             [
                 result.trick.family,
@@ -117,22 +114,38 @@ def _print(report: AuditReport, *, every: bool, plain: bool) -> None:
                 "-" if result.metric is None else f"{result.metric:.3f}",
                 f"{result.best:.3f}",
                 result.best_sample,
-                verdict,
+                _verdict(result),
             ]
         )
     title = f"{report.task}  |  protocol {report.protocol}  |  profile {report.profile}  |  data: {report.data}"
     print_table(columns, rows, plain=plain, title=title)
-    allowed = f"Allowed means: {_listed(report.bounds)}."
-    if report.bounds_where_present:
-        allowed += f" Over the samples with truth: {_listed(report.bounds_where_present)}."
+    allowed = f"Allowed means: {_listed(report.bounds.samples)}."
+    if report.bounds.where_present:
+        allowed += f" Over the samples with truth: {_listed(report.bounds.where_present)}."
     typer.echo(f"{report.samples} samples, {report.with_truth} with truth. {allowed}")
     if report.judged < report.samples:
         typer.echo(f"Rewards are means over {report.judged} of them, or fewer where an answer is long: they take time.")
     if (blind := report.best_blind) is not None:
         typer.echo(f"Highest {report.headline} without looking: {blind.metric:.3f}, by {blind.trick.name}.")
     typer.echo("* is given the truth, and puts it where it is no answer.")
-    typer.echo("within the bounds" if report.passed else "ABOVE THE BOUNDS: what is trained on this can be gamed")
+    if not report.passed:
+        typer.echo("ABOVE THE BOUNDS: what is trained on this can be gamed")
+    elif report.unsure:
+        typer.echo("within the bounds as far as so few samples tell (--limit): what is above one may be luck")
+    else:
+        typer.echo("within the bounds")
     typer.echo("")
+
+
+def _verdict(result: Result) -> str:
+    told = []
+    if result.verdict.above:
+        told.append(f"above: {', '.join(result.verdict.above)}")
+    if result.verdict.unsure:
+        told.append(f"too few samples to tell: {', '.join(result.verdict.unsure)}")
+    if result.not_finite:
+        told.append(f"{result.not_finite} rewards not finite")
+    return "; ".join(told) or "ok"
 
 
 def _listed(bounds: Mapping[str, float]) -> str:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from vrft_bench.errors import UserError
+from vrft_bench.tasks.audit.bounds import Bounds, Earned, Verdict, bounds_of, has_truth, mean_earned
 from vrft_bench.tasks.audit.boxes import detection_tricks, grounding_tricks
-from vrft_bench.tasks.audit.labels import classification_tricks, largest_share
+from vrft_bench.tasks.audit.labels import classification_tricks
 from vrft_bench.tasks.audit.prior import prior_of
-from vrft_bench.tasks.audit.tricks import Trick, answer, common_tricks
+from vrft_bench.tasks.audit.tricks import Trick, common_tricks
 from vrft_bench.tasks.base import (
     NO_PREDICTION,
-    BoxTarget,
     Dataset,
     DataSpec,
     MetricReport,
@@ -34,10 +34,10 @@ from vrft_bench.tasks.grounding import GroundingTask
 
 T = TypeVar("T")
 
-TOLERANCE = 1e-9
 LIMIT = 1000
 """How many samples are drawn where nobody says. AP over few objects of a category is noisy, and high rather than low:
-on 100 samples of ``coco_ovd`` blind boxes get up to twice what the task allows, and half of it on 1,000."""
+on 100 samples of ``coco_ovd`` blind boxes get up to twice what the task allows, which tells nothing, and half of it on
+1,000."""
 
 _SLOW, _VERY_SLOW = 100, 10
 """On how many samples rewards are computed where one takes milliseconds, and where it takes half a second."""
@@ -47,38 +47,48 @@ _SLOW, _VERY_SLOW = 100, 10
 class Result:
     """What one trick earned over all samples.
 
-    ``means`` are the mean reward components and ``total``, over ``judged`` samples, and ``where_present`` those over
-    the samples among them that have truth; ``metric`` is the headline figure when every sample is answered so
-    (``None`` where it is not defined). ``best`` is the highest total of a single sample, ``best_sample`` its id and
+    ``earned`` are the mean reward components and ``total``, over ``judged`` samples, and ``metric``, the headline
+    figure when every sample is answered so (it is left out where it is not defined). ``where_present`` are the means
+    over the samples that have truth. ``best`` is the highest total of a single sample, ``best_sample`` its id and
     ``completion`` what was said there. ``not_finite`` counts reward values that were NaN or infinite before they were
-    put in range. ``above`` names what exceeds the task's bound.
+    put in range. ``verdict`` says what exceeds the task's bounds.
     """
 
     trick: Trick
-    means: Mapping[str, float]
-    where_present: Mapping[str, float]
+    earned: Mapping[str, Earned]
+    where_present: Mapping[str, Earned]
     judged: int
-    metric: float | None
     best: float
     best_sample: str
     completion: str
     not_finite: int
-    above: tuple[str, ...] = ()
+    verdict: Verdict
+
+    @property
+    def means(self) -> dict[str, float]:
+        return {name: figure.value for name, figure in self.earned.items() if name != "metric"}
+
+    @property
+    def metric(self) -> float | None:
+        return self.earned["metric"].value if "metric" in self.earned else None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "trick": self.trick.name,
             "family": self.trick.family,
             "blind": self.trick.blind,
-            "mean": dict(self.means),
-            "where_present": dict(self.where_present),
-            "judged": self.judged,
+            "mean": self.means,
+            "where_present": {name: figure.value for name, figure in self.where_present.items()},
             "metric": self.metric,
+            "low": {name: figure.low for name, figure in self.earned.items()},
+            "low_where_present": {name: figure.low for name, figure in self.where_present.items()},
+            "judged": self.judged,
             "best": self.best,
             "best_sample": self.best_sample,
             "completion": self.completion if len(self.completion) <= 500 else f"{self.completion[:500]}...",
             "not_finite": self.not_finite,
-            "above": list(self.above),
+            "above": list(self.verdict.above),
+            "unsure": list(self.verdict.unsure),
         }
 
 
@@ -86,9 +96,7 @@ class Result:
 class AuditReport:
     """All results of one task under one protocol.
 
-    ``bounds`` are the highest allowed means, by component or metric, and ``bounds_where_present`` those over the
-    samples that have truth: refusals earn so much where there is none that they would hide what can be had where there
-    is. ``data`` is ``labels`` for a list of labels without images.
+    ``data`` is ``labels`` for a list of labels without images.
     """
 
     task: str
@@ -98,13 +106,18 @@ class AuditReport:
     samples: int
     with_truth: int
     data: Literal["real", "sample", "labels"]
-    bounds: Mapping[str, float]
-    bounds_where_present: Mapping[str, float]
+    bounds: Bounds
     results: tuple[Result, ...]
 
     @property
     def passed(self) -> bool:
-        return not any(result.above for result in self.results)
+        """Whether no trick exceeds a bound, as far as the samples tell."""
+        return not any(result.verdict.above for result in self.results)
+
+    @property
+    def unsure(self) -> bool:
+        """Whether a trick may exceed a bound, and there are too few samples to tell."""
+        return any(result.verdict.unsure for result in self.results)
 
     @property
     def judged(self) -> int:
@@ -118,7 +131,7 @@ class AuditReport:
         return max(blind, key=lambda result: result.metric or 0.0, default=None)
 
     def best_of_families(self) -> list[Result]:
-        """The most profitable trick of each family: the one that exceeds most bounds, then by mean total."""
+        """The most profitable trick of each family: the one that exceeds most bounds, then may, then by mean total."""
         best: dict[str, Result] = {}
         for result in self.results:
             known = best.get(result.trick.family)
@@ -135,22 +148,28 @@ class AuditReport:
             "samples": self.samples,
             "with_truth": self.with_truth,
             "data": self.data,
-            "bounds": dict(self.bounds),
-            "bounds_where_present": dict(self.bounds_where_present),
+            "bounds": dict(self.bounds.samples),
+            "bounds_where_present": dict(self.bounds.where_present),
             "passed": self.passed,
+            "unsure": self.unsure,
             "results": [result.to_json() for result in self.results],
         }
 
 
 def audit(task: Task, spec: DataSpec, profile: ModelProfile, *, limit: int = LIMIT, seed: int = 0) -> AuditReport:
-    """Try the battery on ``limit`` samples of ``task``, drawn with ``seed``: half with truth, where there are both.
+    """Try the battery on up to ``limit`` samples of ``task``, drawn with ``seed``, no more without truth than with it.
 
-    Raises :class:`UserError` where no sample can be had.
+    Raises :class:`UserError` where nothing can be earned but by the best honest constant: there is no sample, or none
+    with truth, or a single class.
     """
     dataset = task.load(spec)
     samples = _draw(dataset.samples(), limit, seed)
     if not samples:
-        raise UserError(f"task {task.name!r} has no sample to audit", fix="widen --categories or --split")
+        raise UserError(
+            f"task {task.name!r} has no sample with truth to audit: where there is nothing to find, nothing can be had "
+            "by a trick",
+            fix="name --categories that the images show, or another --split or data",
+        )
     kind: Literal["real", "sample"] = "sample" if dataset.is_sample else "real"
     return _report(task, dataset, samples, _tricks(task, spec, samples), profile, kind)
 
@@ -187,52 +206,19 @@ def _report(
     data: Literal["real", "sample", "labels"],
 ) -> AuditReport:
     bounds = bounds_of(task, samples, profile)
-    where_present = _bounds_where_present(task, samples)
     silence = _metric(task, dataset, [(sample, NO_PREDICTION) for sample in samples])
-    tried = (_try(trick, task, dataset, samples, profile, silence) for trick in tricks)
-    results = tuple(_judged(result, bounds, where_present) for result in tried)
+    results = tuple(_try(trick, task, dataset, samples, profile, silence, bounds) for trick in tricks)
     return AuditReport(
         task=task.name,
         protocol=task.protocol,
         profile=profile.name,
         headline=silence.headline,
         samples=len(samples),
-        with_truth=sum(_has_truth(sample) for sample in samples),
+        with_truth=sum(map(has_truth, samples)),
         data=data,
         bounds=bounds,
-        bounds_where_present=where_present,
         results=results,
     )
-
-
-def bounds_of(task: Task, samples: Sequence[Sample], profile: ModelProfile) -> dict[str, float]:
-    """The highest mean that a trick may have, by reward component and for the headline metric (``metric``).
-
-    What the best honest constant earns (the most common class; right refusals, where the protocol pays for them) is
-    nobody's trick; ``Task.blind_bounds`` is what the task allows beyond it.
-    """
-    honest: dict[str, float] = {}
-    if isinstance(task, ClassificationTask):
-        honest = dict.fromkeys(task.blind_bounds, largest_share(samples))
-    elif isinstance(task, DetectionTask):
-        for sample in samples:
-            if _has_truth(sample):
-                continue
-            frame = Frame(profile, sample.image.width, sample.image.height)
-            score = task.judge(task.parse(answer("No Objects"), frame), sample.target)
-            for name, value in score.components.items():
-                honest[name] = honest.get(name, 0.0) + value / len(samples)
-    return {name: extra + honest.get(name, 0.0) for name, extra in task.blind_bounds.items()}
-
-
-def _bounds_where_present(task: Task, samples: Sequence[Sample]) -> dict[str, float]:
-    """The highest mean reward components over the samples with truth, where some have none.
-
-    What a task allows is over a draw half of which has truth, so over that half it is twice as much.
-    """
-    if all(map(_has_truth, samples)) or not any(map(_has_truth, samples)):
-        return {}
-    return {name: 2.0 * bound for name, bound in task.blind_bounds.items() if name != "metric"}
 
 
 def _tricks(task: Task, spec: DataSpec, samples: Sequence[Sample]) -> list[Trick]:
@@ -246,23 +232,22 @@ def _tricks(task: Task, spec: DataSpec, samples: Sequence[Sample]) -> list[Trick
     return common_tricks(task)
 
 
-def _has_truth(sample: Sample) -> bool:
-    return not isinstance(sample.target, BoxTarget) or bool(sample.target.findable)
-
-
 def _draw(samples: Iterable[Sample], limit: int, seed: int) -> list[Sample]:
-    """``limit`` samples, half of them without truth where there are such; reservoir sampling, in constant memory."""
+    """Up to ``limit`` samples, at most half of them without truth; reservoir sampling, in constant memory.
+
+    What a task allows is over such a draw: of more samples without truth there would be less to gain.
+    """
     rng = random.Random(seed)
     kept: dict[bool, list[Sample]] = {True: [], False: []}
     seen = {True: 0, False: 0}
     for sample in samples:
-        side = _has_truth(sample)
+        side = has_truth(sample)
         seen[side] += 1
         if len(kept[side]) < limit:
             kept[side].append(sample)
         elif (place := rng.randrange(seen[side])) < limit:
             kept[side][place] = sample
-    absent = min(len(kept[False]), max(limit // 2, limit - len(kept[True])))
+    absent = min(len(kept[False]), len(kept[True]), limit // 2)
     return kept[True][: limit - absent] + kept[False][:absent]
 
 
@@ -273,6 +258,7 @@ def _try(
     samples: Sequence[Sample],
     profile: ModelProfile,
     silence: MetricReport,
+    bounds: Bounds,
 ) -> Result:
     frames = [Frame(profile, sample.image.width, sample.image.height) for sample in samples]
     tried = _spread(list(zip(samples, frames, strict=True)), trick.at_most)
@@ -281,7 +267,7 @@ def _try(
     parsed = {(text, frame): task.parse(text, frame) for text, frame in said_in}
     predictions = [(sample, parsed[text, frame]) for sample, frame, text in asked]
 
-    earned: list[dict[str, float]] = []
+    rows: dict[bool, list[dict[str, float]]] = {True: [], False: []}
     best, best_sample, said, not_finite = -math.inf, "", "", 0
     known: dict[tuple[str, Frame, Target], tuple[Score, int]] = {}
     judged = _spread(asked, _most_judged(task, {text for _, _, text in asked}))
@@ -294,22 +280,26 @@ def _try(
             known[question] = task.judge(prediction, sample.target), faults
         score, faults = known[question]
         not_finite += faults
-        earned.append(score.to_json())
+        rows[has_truth(sample)].append(score.to_json())
         if score.total > best:
             best, best_sample, said = score.total, sample.id, text
     # most tricks say nothing that can be read: their figures are those of silence, and need no computing
     spoke = any(prediction.detections or prediction.label is not None for _, prediction in predictions)
     report = _metric(task, dataset, predictions) if spoke else silence
+    figure = report.figures[report.headline]
+    earned, where_present = _means(rows[True], rows[False]), _means(rows[True])
+    if figure.value is not None:
+        earned["metric"] = Earned(figure.value, figure.low)
     return Result(
         trick=trick,
-        means=_means(earned),
-        where_present=_means(own for own, (sample, _, _) in zip(earned, judged, strict=True) if _has_truth(sample)),
+        earned=earned,
+        where_present=where_present,
         judged=len(judged),
-        metric=report.figures[report.headline].value,
         best=best,
         best_sample=best_sample,
         completion=said,
         not_finite=not_finite,
+        verdict=bounds.verdict(earned, where_present),
     )
 
 
@@ -335,24 +325,12 @@ def _metric(task: Task, dataset: Dataset, predictions: Iterable[tuple[Sample, Pr
     return metric.compute()
 
 
-def _means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+def _means(present: Sequence[Mapping[str, float]], absent: Sequence[Mapping[str, float]] = ()) -> dict[str, Earned]:
     """The mean of each component; none where there is no row."""
-    kept = list(rows)
-    return {name: sum(row[name] for row in kept) / len(kept) for name in (kept[0] if kept else ())}
+    names = next((list(row) for row in (*present, *absent)), [])
+    return {name: mean_earned((row[name] for row in present), (row[name] for row in absent)) for name in names}
 
 
-def _judged(result: Result, bounds: Mapping[str, float], where_present: Mapping[str, float]) -> Result:
-    earned: dict[str, float] = dict(result.means)
-    if result.metric is not None:
-        earned["metric"] = result.metric
-    above = [name for name, bound in bounds.items() if earned.get(name, 0.0) > bound + TOLERANCE]
-    above += [
-        f"{name} where present"
-        for name, bound in where_present.items()
-        if result.where_present.get(name, 0.0) > bound + TOLERANCE
-    ]
-    return replace(result, above=tuple(above))
-
-
-def _profit(result: Result) -> tuple[int, float, float]:
-    return len(result.above), result.means["total"], result.metric or 0.0
+def _profit(result: Result) -> tuple[int, int, float, float]:
+    verdict = result.verdict
+    return len(verdict.above), len(verdict.unsure), result.means["total"], result.metric or 0.0

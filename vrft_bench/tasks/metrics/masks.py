@@ -126,14 +126,6 @@ class _Overlaps:
         }
 
 
-def _first_polygon(target: MaskTarget) -> MaskTarget:
-    """``target`` as the paper's data have it: its first polygon alone and that one's box, with nothing ignored."""
-    if not target.polygons:
-        return MaskTarget(target.box, ())
-    xs, ys = target.polygons[0][0::2], target.polygons[0][1::2]
-    return MaskTarget((min(xs), min(ys), max(xs), max(ys)), target.polygons[:1])
-
-
 def _ratio(weights: NDArray[np.float64], inside: NDArray[np.float64], whole: NDArray[np.float64]) -> float:
     union = float(weights @ whole)
     return float(weights @ inside) / union if union else math.nan
@@ -144,17 +136,18 @@ class MaskMetric:
 
     ``giou_ceiling`` and ``ciou_ceiling`` are what the same segmenter reaches from the true boxes: what lies below them
     is the model's error, what lies above them the segmenter's. An answer without a box has an empty mask, and its
-    truth counts whole. ``paper`` takes the first polygon of a target, in a box of its own, gives whole pixels to the
-    segmenter (fractions cut off) and knows no ignored regions. Intervals resample images (basic bootstrap, 1,000
-    replicates).
+    truth counts whole. With ``whole_pixels`` the segmenter is given boxes with their fractions cut off, as by the
+    paper's code. Intervals resample images (basic bootstrap, 1,000 replicates).
 
     ``segment`` is called with the true box once for every sample, and with the predicted box once for every answer;
     samples should come image by image, since a segmenter holds what it knows of the last image.
     """
 
-    def __init__(self, segment: Segment, *, paper: bool = False, seed: int = 0, confidence_level: float = 0.95) -> None:
+    def __init__(
+        self, segment: Segment, *, whole_pixels: bool = False, seed: int = 0, confidence_level: float = 0.95
+    ) -> None:
         self._segment = segment
-        self._paper = paper
+        self._whole_pixels = whole_pixels
         self._seed = seed
         self._level = confidence_level
         self._found, self._ceiling = _Overlaps(), _Overlaps()
@@ -166,8 +159,6 @@ class MaskMetric:
         target, image = sample.target, sample.image
         assert isinstance(target, MaskTarget)
         cluster = sample.fields.get("image_id", sample.id)
-        if self._paper:
-            target = _first_polygon(target)
         truth = rasterise(target, image.width, image.height)
         if sample.id not in self._seen:
             self._seen.add(sample.id)
@@ -196,7 +187,7 @@ class MaskMetric:
 
     def _mask(self, image: ImageRef, box: Box) -> Mask:
         """What the segmenter makes of ``box``; nothing where the box has no area."""
-        if self._paper:
+        if self._whole_pixels:
             x1, y1, x2, y2 = (float(int(value)) for value in box)
             box = (x1, y1, x2, y2)
         if area(box) <= 0.0:

@@ -7,10 +7,11 @@ foresee.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import struct
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -30,12 +31,16 @@ Position = tuple[Any, ...]
 _SPACE = " \t\r\n"
 _LIST_OPENS = re.compile(rf"\[[{_SPACE}]*")
 _COMMA = re.compile(rf"[{_SPACE}]*,[{_SPACE}]*")
+_ELEMENT_ENDS = re.compile(rf"\}}[{_SPACE}]*,[{_SPACE}]*(?=\{{)")
+_PORTION = 8_000
+"""Characters."""
 _DECODER = json.JSONDecoder()
 _NUMBERS = {int, float, bool}
 _EXACT = 2**53
 """Below this, different integers are different floats."""
 _DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
 _AS_BYTES = struct.Struct("=d").pack
+_BOX_AS_BYTES = struct.Struct("=4d").pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,10 @@ class BoxList:
     table: NDArray[np.float64] | None = None
 
 
-def boxes_in(content: str) -> BoxList | None:
+def boxes_in(content: str, known: BoxList | None = None) -> BoxList | None:
     """The boxes of a list; ``None`` where it is no JSON, and where it begins with a text.
+
+    ``known`` are those of a list that differs within texts at most: where they are the same, it is they.
 
     Raises an error (see :data:`~vrft_bench.tasks.paper.parsing.FAILURES`) where the list is empty, and at the first
     element without a ``Position`` that could be compared. That costs all boxes, so what comes after is not read.
@@ -63,30 +70,52 @@ def boxes_in(content: str) -> BoxList | None:
     opening = _LIST_OPENS.match(content)
     if opening is None:
         return None
-    end = opening.end()
-    if content[end:] == "]":
+    if content[opening.end() :] == "]":
         raise IndexError("an empty list")
     try:
-        while True:
-            element, end = _DECODER.raw_decode(content, end)
-            if not positions and isinstance(element, str):
+        for elements in _portions(content, opening.end()):
+            if not positions and isinstance(elements[0], str):
                 return None
-            positions.append(tuple(element["Position"]))
-            confidences.append(element.get("Confidence", NOT_STATED))
-            following = content[end : end + 3]
-            if following == ", {":
-                end += 2
-            elif following[:2] == ",{":
-                end += 1
-            elif comma := _COMMA.match(content, end):
-                end = comma.end()
-            else:
-                break
+            positions += [tuple(element["Position"]) for element in elements]
+            confidences += [element.get("Confidence", NOT_STATED) for element in elements]
     except json.JSONDecodeError:
         return None
-    if content[end:].lstrip(_SPACE) != "]":
-        return None
+    if known and not known.duplicates and (positions, confidences) == (known.positions, known.confidences):
+        return known
     return _without_duplicates(positions, confidences, content)
+
+
+def _portions(content: str, start: int) -> Iterator[list[Any]]:
+    """The elements of a list, of which the first begins at ``start``; some at a time, so that they do not pile up.
+
+    What lies between two places where an element seems to end is read as a list of its own. If it is one, then an
+    element did end there. If not (such a place may be within a text), its elements are read one by one.
+    """
+    while end := _ELEMENT_ENDS.search(content, start + _PORTION):
+        try:
+            yield _DECODER.decode(f"[{content[start : end.start() + 1]}]")
+            start = end.end()
+        except json.JSONDecodeError:
+            elements, start = _one_by_one(content, start, end.end())
+            yield elements
+            if start == len(content):
+                return
+    yield _DECODER.decode(f"[{content[start:]}")
+
+
+def _one_by_one(content: str, start: int, end: int) -> tuple[list[Any], int]:
+    """The elements of a list that begin before ``end``, and where the next one begins, or the text ends."""
+    elements = []
+    while start < end:
+        element, start = _DECODER.raw_decode(content, start)
+        elements.append(element)
+        if (comma := _COMMA.match(content, start)) and not content.startswith("]", comma.end()):
+            start = comma.end()
+        elif content[start:].strip(_SPACE) == "]":
+            return elements, len(content)
+        else:
+            raise json.JSONDecodeError("no list", content, start)
+    return elements, start
 
 
 def _without_duplicates(positions: list[Position], confidences: list[Any], content: str) -> BoxList:
@@ -95,7 +124,9 @@ def _without_duplicates(positions: list[Position], confidences: list[Any], conte
     if table is not None:
         keys = _keys(positions, table)
     elif count > FEW_BOXES and _hashes_may_collide(content):
-        keys = [_salted(position) for position in positions]
+        leading = leading_table(positions)
+        keys = [] if leading is None else _keys(positions[: len(leading)], leading)
+        keys += map(_salted, positions[len(keys) :])
     else:
         keys = list(positions)
     first = dict(zip(reversed(keys), reversed(range(count)), strict=True))
@@ -108,7 +139,33 @@ def _without_duplicates(positions: list[Position], confidences: list[Any], conte
 
 def number_table(positions: Sequence[Position]) -> NDArray[np.float64] | None:
     """Positions as floats (N, 4); ``None`` for up to :data:`FEW_BOXES` of them, and where one is not four numbers."""
-    if len(positions) <= FEW_BOXES or set(map(len, positions)) != {4}:
+    return _as_floats(positions) if len(positions) > FEW_BOXES else None
+
+
+def leading_table(positions: Sequence[Position]) -> NDArray[np.float64] | None:
+    """The table of those before the first that is not four numbers; ``None`` for up to :data:`FEW_BOXES`.
+
+    It is looked for by halves, since a step for each position would take longer.
+    """
+    if len(positions) <= FEW_BOXES:
+        return None
+    import numpy as np
+
+    parts: list[NDArray[np.float64]] = []
+    first, last = 0, len(positions)
+    while first < last:
+        middle = (first + last + 1) // 2
+        part = _as_floats(positions[first:middle])
+        if part is None:
+            last = middle - 1
+        else:
+            parts.append(part)
+            first = middle
+    return np.concatenate(parts) if first > FEW_BOXES else None
+
+
+def _as_floats(positions: Sequence[Position]) -> NDArray[np.float64] | None:
+    if set(map(len, positions)) != {4}:
         return None
     flat = list(chain.from_iterable(positions))
     if not set(map(type, flat)) <= _NUMBERS:
@@ -122,21 +179,35 @@ def number_table(positions: Sequence[Position]) -> NDArray[np.float64] | None:
 
 
 def _keys(positions: Sequence[Position], table: NDArray[np.float64]) -> list[Hashable]:
-    """A key for each position, equal where they are: the bytes of its floats, and the integers that are no floats."""
+    """:func:`_salted` of each position."""
     import numpy as np
 
     rows = table + 0.0  # -0.0 equals 0.0
     keys: list[Hashable] = rows.view("V32").ravel().tolist()
-    for index in np.flatnonzero(np.abs(rows) >= _EXACT).tolist():
-        place, column = divmod(index, 4)
-        value = positions[place][column]
-        if type(value) is int and value != float(value):
-            keys[place] = keys[place], column, str(value)
+    large = np.abs(rows) >= _EXACT
+    if large.any() and int in set(map(type, chain.from_iterable(positions))):
+        for index in np.flatnonzero(large).tolist():
+            place, column = divmod(index, 4)
+            value = positions[place][column]
+            if type(value) is int and value != float(value):
+                key = keys[place]
+                keys[place] = (*(key if isinstance(key, tuple) else (key,)), (column, str(value)))
     return keys
 
 
-def _salted(position: Position) -> Position:
-    """What equal positions have in common, with numbers as bytes."""
+def _salted(position: Position) -> Hashable:
+    """What equal positions have in common, with numbers as bytes: of four numbers those of their floats, and the
+    digits of integers that are no floats."""
+    if len(position) == 4 and set(map(type, position)) <= _NUMBERS:
+        with contextlib.suppress(OverflowError):  # an integer of hundreds of digits
+            row = [float(value) for value in position]
+            digits = [
+                (column, str(value))
+                for column, value in enumerate(position)
+                if type(value) is int and value != row[column]
+            ]
+            key = _BOX_AS_BYTES(*[value + 0.0 for value in row])
+            return (key, *digits) if digits else key
     return tuple([_number_key(value) if type(value) in _NUMBERS else value for value in position])
 
 

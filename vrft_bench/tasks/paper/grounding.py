@@ -1,4 +1,4 @@
-"""Grounding by the paper's rules: the first integer box anywhere, the first polygon only, a reward without bounds."""
+"""Grounding by the paper's rules: the first integer box anywhere, the first shape only, a reward without bounds."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class PaperGroundingTask(GroundingTask):
     """
 
     protocols = ("strict", "paper")
+    first_shape_only: ClassVar[bool] = True
     max_tokens: ClassVar[int | None] = 128
     blind_bounds: ClassVar[Mapping[str, float]] = {"giou": 0.35, "metric": 0.35}
 

@@ -18,7 +18,6 @@ from vrft_bench.tasks.base import (
 )
 from vrft_bench.tasks.metrics.detection import DetectionMetric
 from vrft_bench.tasks.metrics.statistics import bootstrap_mean_interval
-from vrft_bench.tasks.paper.rewards import first_polygon_box
 
 _FAR = -1e7
 """Pixels. Where boxes go that can match nothing: out of every image, yet near enough for their area to stay exact."""
@@ -56,7 +55,7 @@ def _as_judged(item: Detection) -> Detection | None:
 
 
 class PaperGroundingMetric:
-    """Mean IoU of the first box with that of the first polygon, in the unit square and with 1e-6 added to the union.
+    """Mean IoU of the first box with the true one, in the unit square and with 1e-6 added to the union.
 
     Areas keep their sign; an error counts as 0. Intervals resample samples (basic bootstrap, 1,000 replicates).
     """
@@ -91,8 +90,7 @@ def normalised_iou(sample: Sample, item: Detection) -> float:
     assert isinstance(sample.target, MaskTarget)
     sides = (sample.image.width, sample.image.height) * 2
     ax1, ay1, ax2, ay2 = (value / side for value, side in zip(item.box, sides, strict=True))
-    truth = first_polygon_box(sample.target)
-    bx1, by1, bx2, by2 = (value / side for value, side in zip(truth, sides, strict=True))
+    bx1, by1, bx2, by2 = (value / side for value, side in zip(sample.target.box, sides, strict=True))
     shared = max(0.0, min(ax2, bx2) - max(ax1, bx1)) * max(0.0, min(ay2, by2) - max(ay1, by1))
     whole = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - shared + 1e-6
     return shared / whole if shared and whole else 0.0

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vrft_bench.tasks.base import Detection, Status
 from vrft_bench.tasks.coordinates import Frame
-from vrft_bench.tasks.paper.box_list import NOT_STATED, BoxList, boxes_in
+from vrft_bench.tasks.paper.box_list import NOT_STATED, BoxList, Position, boxes_in, leading_table
 from vrft_bench.tasks.paper.prediction import PaperPrediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 FAILURES = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What the reference's ``except Exception`` meets while it reads and scores an answer."""
@@ -98,6 +103,10 @@ def parse_detections(text: str, frame: Frame, *, truncated: bool = False) -> Pap
     is_repaired = any(old in text for old, _ in _EVALUATION_REPAIRS)
     rewarded = rewarded_content(text, answer) if is_repaired else content
     boxes, error = _boxes_or_error(content)
+    if rewarded == content:
+        compared = boxes
+    else:
+        compared, _ = _boxes_or_error(rewarded, boxes if rewarded.replace(", ...", "") == content else None)
     found = _evaluated(boxes, frame) if boxes else Evaluated([], 0, 0, 0, error)
     notes = []
     if boxes and boxes.duplicates:
@@ -115,32 +124,35 @@ def parse_detections(text: str, frame: Frame, *, truncated: bool = False) -> Pap
         notes=tuple(notes),
         text=text,
         frame=frame,
-        rewarded=boxes if rewarded == content else _boxes_or_error(rewarded)[0],
+        rewarded=compared,
     )
 
 
-def _boxes_or_error(content: str) -> tuple[BoxList | None, str]:
+def _boxes_or_error(content: str, known: BoxList | None = None) -> tuple[BoxList | None, str]:
     try:
-        return boxes_in(content), ""
+        return boxes_in(content, known), ""
     except FAILURES as error:
         return None, type(error).__name__
 
 
 def _evaluated(boxes: BoxList, frame: Frame) -> Evaluated:
-    if boxes.table is not None and set(map(type, boxes.confidences)) <= {int, float}:
-        try:
-            return _evaluated_at_once(boxes, frame)
-        except OverflowError:  # a confidence of hundreds of digits
-            pass
-    return _evaluated_one_by_one(boxes, frame)
+    """Many boxes at once, up to the one that ends the list."""
+    positions, confidences = boxes.positions, boxes.confidences
+    table = leading_table(positions) if boxes.table is None else boxes.table
+    if table is None:
+        return _evaluated_one_by_one(positions, confidences, frame)
+    count = confidences.index(NOT_STATED) if NOT_STATED in confidences else len(confidences)
+    count = min(count, len(table))
+    found = _evaluated_at_once(table[:count], confidences[:count], frame)
+    return found._replace(error=_evaluated_one_by_one(positions[count:], confidences[count:], frame).error)
 
 
-def _evaluated_one_by_one(boxes: BoxList, frame: Frame) -> Evaluated:
+def _evaluated_one_by_one(positions: Sequence[Position], confidences: Sequence[Any], frame: Frame) -> Evaluated:
     detections: list[Detection] = []
     read = outside = dropped = 0
     width, height = frame.width, frame.height
     try:
-        for (x1, y1, x2, y2), stated in zip(boxes.positions, boxes.confidences, strict=True):
+        for (x1, y1, x2, y2), stated in zip(positions, confidences, strict=True):
             box = (x1 / 1000.0 * width, y1 / 1000.0 * height, x2 / 1000.0 * width, y2 / 1000.0 * height)
             confidence = stated if type(stated) is float and 0.0 <= stated <= 1.0 else _rank(stated)
             read += 1
@@ -155,22 +167,32 @@ def _evaluated_one_by_one(boxes: BoxList, frame: Frame) -> Evaluated:
     return Evaluated(detections, read, outside, dropped)
 
 
-def _evaluated_at_once(boxes: BoxList, frame: Frame) -> Evaluated:
-    """:func:`_evaluated_one_by_one` of a table of positions that all have a number as confidence."""
+def _evaluated_at_once(rows: NDArray[np.float64], confidences: Sequence[Any], frame: Frame) -> Evaluated:
+    """:func:`_evaluated_one_by_one` of a table of positions that all state a confidence."""
     import numpy as np
 
-    assert boxes.table is not None
-    rows = boxes.table
+    ranked = _ranks(confidences)
     with np.errstate(all="ignore"):
         corners = rows / 1000.0 * (frame.width, frame.height, frame.width, frame.height)
-        stated = np.array(boxes.confidences, dtype=np.float64)
-        ranked = np.where(np.isnan(stated), -2.0 * LARGEST, np.clip(stated, -LARGEST, LARGEST))
         inside = ((rows >= 0) & (rows <= 1000)).all(axis=1)
-        finite = np.isfinite(corners).all(axis=1)
-    columns = (column.tolist() for column in corners[finite].T)
-    found = zip(zip(*columns, strict=True), ranked[finite].tolist(), strict=True)
+        kept = np.isfinite(corners).all(axis=1) & ~np.isnan(ranked)
+    columns = (column.tolist() for column in corners[kept].T)
+    found = zip(zip(*columns, strict=True), ranked[kept].tolist(), strict=True)
     detections = list(map(tuple.__new__, repeat(Detection), found))  # half the time of Detection(box, confidence)
     return Evaluated(detections, len(rows), len(rows) - int(inside.sum()), len(rows) - len(detections))
+
+
+def _ranks(confidences: Sequence[Any]) -> NDArray[np.float64]:
+    """:func:`_rank` of each; NaN in place of ``None``."""
+    import numpy as np
+
+    if set(map(type, confidences)) <= {int, float}:
+        try:
+            stated = np.array(confidences, dtype=np.float64)
+            return np.where(np.isnan(stated), -2.0 * LARGEST, np.clip(stated, -LARGEST, LARGEST))
+        except OverflowError:  # an integer of hundreds of digits
+            pass
+    return np.array([_rank(value) for value in confidences], dtype=np.float64)
 
 
 def _rank(stated: Any) -> float | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vrft_bench.tasks.base import BoxTarget, ClassTarget, MaskTarget, Prediction, Reward
 from vrft_bench.tasks.boxes import iou_column
-from vrft_bench.tasks.coordinates import Box, Frame
+from vrft_bench.tasks.coordinates import Frame
 from vrft_bench.tasks.paper.box_list import BoxList, number_table
 from vrft_bench.tasks.paper.parsing import (
     CORNERS,
@@ -67,16 +67,8 @@ def class_solution(target: ClassTarget) -> str:
 
 def region_solution(target: MaskTarget, frame: Frame) -> str:
     """The solution of a grounding question: ``<answer> (x1,y1),(x2,y2) </answer>``, with spaces as in training."""
-    x1, y1, x2, y2 = thousandths(frame).to_model(first_polygon_box(target))
+    x1, y1, x2, y2 = thousandths(frame).to_model(target.box)
     return f"<answer> ({x1},{y1}),({x2},{y2}) </answer>"
-
-
-def first_polygon_box(target: MaskTarget) -> Box:
-    """The bounding box of the first polygon alone, which is all of a region that the paper's data keep."""
-    if not target.polygons:
-        return target.box
-    xs, ys = target.polygons[0][0::2], target.polygons[0][1::2]
-    return min(xs), min(ys), max(xs), max(ys)
 
 
 def format_reward(prediction: Prediction, target: object) -> float:  # noqa: ARG001 - rewards share one signature
