@@ -68,15 +68,23 @@ def test_boxes_whose_tokens_are_as_likely_as_the_stated_confidence_have_the_same
     del spoke["token_logprobs"]
     samples.write_text("".join(f"{json.dumps(record)}\n" for record in records))
     report = diagnose_run(folder)
-    assert "ap_logprob" not in report.figures
-    assert any(note.startswith("no AP by logprob: of ") for note in report.notes)
+    assert 0.0 < (report.figures["ap_logprob"].value or 0.0) != figures["ap_logprob"].value
+    assert any("is not known: they come last in AP logprob" in note for note in report.notes)
 
 
 def test_a_model_ranks_its_boxes_by_the_log_probabilities_that_its_run_keeps(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     run = run_of(tmp_path, "-t", "lvis_fewshot", "-m", "hf/tiny", "-M", "logprobs=true")
     figures = diagnose_run(str(run["folder"])).figures
-    assert 0.0 <= (figures["ap_logprob"].value or 0.0) <= (figures["ap_boxes_right"].value or 0.0)
+    assert 0.0 < (figures["ap_logprob"].value or 0.0) <= (figures["ap_boxes_right"].value or 0.0)
+    replayed = run_of(tmp_path, "-t", "lvis_fewshot", "-m", f"mock/replay:{run['folder']}")
+    assert diagnose_run(str(replayed["folder"])).figures["ap_logprob"] == figures["ap_logprob"]
+    samples = Path(str(run["folder"])) / "samples.jsonl"
+    records = [json.loads(line) for line in samples.read_text().splitlines()]
+    samples.write_text("".join(f"{json.dumps(record | {'token_logprobs': []})}\n" for record in records))
+    report = diagnose_run(str(run["folder"]))
+    assert "ap_logprob" not in report.figures
+    assert any("is not known: there is no AP logprob" in note for note in report.notes)
 
 
 def test_a_grounding_run_is_judged_by_masks_and_has_no_ap_to_explain(tmp_path: Path) -> None:

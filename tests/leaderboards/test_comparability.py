@@ -9,11 +9,13 @@ import pytest
 from vrft_bench.errors import UserError
 from vrft_bench.harness.store import read_manifest
 from vrft_bench.leaderboards.comparability import (
+    ALLOWABLE,
     Conditions,
     conditions_of,
     difference_lines,
     differing,
     may_stand_together,
+    offer,
     parse_allow,
 )
 from vrft_bench.tasks.profiles import ABS_ORIGINAL
@@ -67,8 +69,8 @@ def test_top_p_is_no_difference_where_nothing_is_drawn(pair: Any) -> None:
 def test_differences_are_said_with_both_sides(pair: Any) -> None:
     one, other = pair(protocol="paper", samples=9)
     lines = difference_lines(one, other)
-    assert lines[1] == "protocol: strict here, paper there"
-    assert lines[0].startswith("data: 100 samples, ")
+    assert lines[0] == "protocol: strict here, paper there"
+    assert lines[1].startswith("data: 100 samples, ")
     assert all(len(line) < 90 for line in lines)
 
 
@@ -81,14 +83,23 @@ def test_what_is_allowed_may_differ_and_nothing_else(pair: Any) -> None:
 
 def test_sample_data_stand_beside_nothing_whatever_is_allowed(pair: Any) -> None:
     one, other = pair(kind="sample")
-    assert not may_stand_together(one, other, parse_allow(["version,data,protocol,split,ask,prompt,sampling,plugins"]))
+    assert not may_stand_together(one, other, parse_allow(["version,data,split,ask,prompt,sampling,plugins"]))
     with pytest.raises(UserError, match="sample data never stand beside real data"):
         parse_allow(["sample"])
 
 
 def test_an_unknown_condition_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(UserError, match="protocol"):
-        parse_allow(["protocoll"])
+    with pytest.raises(UserError, match="did you mean 'prompt'"):
+        parse_allow(["promt"])
+
+
+def test_the_protocol_may_never_differ(pair: Any) -> None:
+    with pytest.raises(UserError, match="never share a column"):
+        parse_allow(["data,protocol"])
+    one, other = pair(protocol="paper")
+    assert not may_stand_together(one, other, frozenset(ALLOWABLE))
+    assert offer(differing(one, other), "joins them") == ""
+    assert offer(["ask", "data"], "joins them") == " (--allow ask,data joins them)"
 
 
 def test_runs_of_earlier_versions_agree_by_the_hash_that_they_have(make_run: Make) -> None:

@@ -149,6 +149,15 @@ def test_latex_compiles_and_its_labels_can_be_referred_to(papers: Tables, tmp_pa
     assert "multiply defined" not in found.stdout
 
 
+def test_tables_of_one_title_have_labels_of_their_own(make_run: Make, tmp_path: Path) -> None:
+    make_run("coco_fewshot", "hf/a/b", {"ap": 0.5})
+    make_run("coco_fewshot", "hf/a/b", {"ap": 0.5}, sampling={"n": 4})
+    tables = build_tables(open_runs([tmp_path / "results"]), TableOptions(published=False))
+    labels = re.findall(r"\\label\{(.*)\}", to_latex(tables))
+    assert len({table.title for table in tables.tables}) == 1
+    assert labels[1] == f"{labels[0]}-2"
+
+
 def test_html_escapes_every_name(hostile: Tables) -> None:
     text = to_html(hostile)
     assert text.count("<script") == 0

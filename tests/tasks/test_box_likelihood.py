@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -78,6 +79,30 @@ def test_a_box_is_as_likely_as_the_tokens_of_its_numbers_on_average() -> None:
         ]
         (likely,) = box_likelihoods(text, spelled(text, size=size), detections, FRAME)
         assert likely == pytest.approx(math.exp(sum(-1 / end for end in own) / len(own)))
+
+
+@pytest.mark.parametrize("protocol", ["strict", "paper"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "[ 100,  200,\n 300 ,400 ]",
+        "[0.40906422769227774, 12.5, 300.125, 400.0625]",
+        "[1e2, 2E+2, 300.0, 4000e-1]",
+        "[0.05, 0.15, 999.95, 333.35]",
+    ],
+)
+def test_boxes_are_found_however_their_numbers_are_written(written: str, protocol: Literal["strict", "paper"]) -> None:
+    if protocol == "paper":
+        pytest.importorskip("math_verify")
+    text = f"<think>a</think><answer>[{{'Position': {written}, 'Confidence': 0.5}}]</answer>".replace(
+        "\n", " " if protocol == "paper" else "\n"
+    )
+    for width, height in ((640, 480), (333, 777), (1000, 1000)):
+        frame = Frame(QWEN2_VL, width, height)
+        detections = get_task("coco_fewshot", protocol).parse(text, frame).detections
+        read_in = thousandths(frame) if protocol == "paper" else frame
+        assert len(detections) == 1
+        assert None not in box_spans(text, detections, read_in)
 
 
 def test_tokens_that_leave_no_text_count_for_nothing() -> None:

@@ -30,7 +30,9 @@ def diagnose_run(folder: str | Path, *, progress: Progress | None = None) -> Met
     from vrft_bench.tasks.metrics.diagnosis import DiagnosisMetric
 
     folder = containing_run(Path(folder))
-    plan = plan_of_run(folder, read_manifest(folder))
+    manifest = read_manifest(folder)
+    plan = plan_of_run(folder, manifest)
+    wanted = bool(manifest.identity["model"].get("logprobs"))
     if plan.task.family != "detection":
         raise UserError(
             f"{folder} is a run of {plan.task.name}, a {plan.task.family} task, and has no AP to explain",
@@ -40,7 +42,7 @@ def diagnose_run(folder: str | Path, *, progress: Progress | None = None) -> Met
     with RunStore(folder) as store, contextlib.closing(store.index()) as index:
         answers = StoredAnswers(plan, index, progress or SilentProgress(), "diagnosing")
         for sample, n, prediction, record in answers.with_records():
-            metric.update(sample, prediction, n, _likelihoods(plan, sample, prediction, record))
+            metric.update(sample, prediction, n, _likelihoods(plan, sample, prediction, record, wanted=wanted))
         for sample in plan.unasked():
             for n in range(plan.config.samples):
                 metric.update(sample, UNASKED, n)
@@ -51,11 +53,11 @@ def diagnose_run(folder: str | Path, *, progress: Progress | None = None) -> Met
 
 
 def _likelihoods(
-    plan: RunPlan, sample: Sample, prediction: Prediction, record: Record | None
-) -> tuple[float | None, ...]:
-    """How likely the model found each box, where the backend gave the log-probabilities of its tokens."""
-    if record is None or "token_logprobs" not in record or not prediction.detections:
-        return ()
+    plan: RunPlan, sample: Sample, prediction: Prediction, record: Record | None, *, wanted: bool
+) -> tuple[float | None, ...] | None:
+    """How likely the model found each box, by the log-probabilities of its tokens; ``None`` where none are kept."""
+    if record is None or "token_logprobs" not in record:
+        return (None,) * len(prediction.detections) if wanted else None
     frame = frame_of(sample, record, plan.profile)
     read_in = thousandths(frame) if plan.task.protocol == "paper" else frame
     return box_likelihoods(record["text"], record["token_logprobs"], prediction.detections, read_in)

@@ -12,12 +12,10 @@ from vrft_bench.tasks.base import Task
 
 
 def config_of_task(config: RunConfig, task: Task) -> RunConfig:
-    """``config`` for ``task`` alone: its rule of ``ask``, and unless one is chosen the longest answer it allows."""
+    """``config`` for ``task`` alone, with its own rule of ``ask``."""
     own: dict[str, Any] = {"task": [task.name]}
     if isinstance(config.ask, dict):
         own["ask"] = next((rule for key, rule in _by_narrowness(config.ask) if task.name in select_tasks([key])), None)
-    if task.max_tokens is not None and "max_tokens" not in config.model_fields_set:
-        own["max_tokens"] = task.max_tokens
     return merge(config, own)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from vrft_bench.errors import UserError, did_you_mean
-from vrft_bench.harness.config import RunConfig
+from vrft_bench.harness.config import RunConfig, merge
 from vrft_bench.harness.models.base import Backend, LimitsPixels, Workload
 from vrft_bench.registry import PROFILES
 from vrft_bench.tasks import get_task
@@ -102,8 +102,13 @@ class RunPlan:
 
 
 def make_plan(task: Task, profile: ModelProfile, config: RunConfig) -> RunPlan:
-    """Load the data and survey it. Raises :class:`UserError` when nothing is selected or a sample id is unknown."""
+    """Load the data and survey it. Where ``config`` does not choose the longest answer, the task's rules may.
+
+    Raises :class:`UserError` when nothing is selected or a sample id is unknown.
+    """
     task = task.under(config.protocol)
+    if task.max_tokens is not None and "max_tokens" not in config.model_fields_set:
+        config = merge(config, {"max_tokens": task.max_tokens})
     dataset = task.load(config.data_spec())
     if config.shots is not None:
         dataset = take_few_shot(dataset, task.name, config.shots, config.split_seed)

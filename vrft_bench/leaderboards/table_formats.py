@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,11 +56,13 @@ def to_markdown(tables: Tables, *, intervals: bool = False) -> str:
 def to_latex(tables: Tables, *, intervals: bool = False) -> str:
     """Tables for a paper; they need the package booktabs, and LuaLaTeX or XeLaTeX for names beyond Latin."""
     blocks = ["% \\usepackage{booktabs}"]
+    labels: Counter[str] = Counter()
     for table in tables.tables:
         view = View(table, intervals)
         names = view.names
         lines = [r"\begin{table}", r"\centering", rf"\caption{{{latex_text(table.title)}}}"]
-        lines.append(rf"\label{{tab:{_slug(table.title)}}}")
+        labels[label := _slug(table.title)] += 1
+        lines.append(rf"\label{{tab:{label}{f'-{labels[label]}' if labels[label] > 1 else ''}}}")
         lines.append(rf"\begin{{tabular}}{{{'l' * names}{'r' * (len(view.headings) - names)}}}")
         lines += [r"\toprule", " & ".join(map(latex_text, view.headings)) + r" \\"]
         before = None

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -114,12 +113,11 @@ def check_on_trl(
         require_whole_states(config, made)
         _require_enough(rows, made)
     folder = config.output_dir.expanduser().absolute()
-    is_new = not folder.exists()
-    with TrainingFolder(folder, training_record(plan, base, config, processes=processes)) as held:
-        saved = [step_of(found) for found in checkpoints(folder) if is_whole(found, held.record.fingerprint)]
-        is_done = held.final.exists()
-    if is_new:
-        shutil.rmtree(folder)
+    saved, is_done = [], False
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        with TrainingFolder(folder, training_record(plan, base, config, processes=processes)) as held:
+            saved = [step_of(found) for found in checkpoints(folder) if is_whole(found, held.record.fingerprint)]
+            is_done = held.final.exists()
     return {
         "questions": len(rows),
         "images": len(set(rows.images)),

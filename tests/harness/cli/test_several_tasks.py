@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +61,7 @@ def test_every_task_that_lacks_its_data_is_named_and_can_be_left_out(cli: Any, t
     outcome = cli("-t", "visual_rft", "--data", "data", "-m", "mock/gold")
     assert outcome.code == 3
     assert "error: 9 of 9 tasks cannot be run" in outcome.err
-    lacking = [line.split(":")[0].strip() for line in outcome.err.splitlines() if line.startswith("  ")]
+    lacking = re.findall(r"^  (\w+): ", outcome.err, re.MULTILINE)
     assert lacking == [*select_tasks(["visual_rft"]), "fix"]
     assert outcome.err.endswith("fix: mend that\n")
     some = cli("-t", "coco_fewshot,lisa_grounding", "-m", "mock/gold", "--categories", "red circle", "-L", "2")
@@ -92,6 +93,7 @@ def test_each_task_has_its_own_rule_of_asking_and_its_protocol_its_longest_answe
     [
         (("coco_ovd=all",), "'coco_ovd' is none of the tasks of this command"),
         (("coco_few=all",), "unknown task 'coco_few'; did you mean 'coco_fewshot'"),
+        (("lvis_fewshot=all", "lvis_fewshot=present"), "--ask lvis_fewshot=... is given twice"),
         (("all", "lvis_fewshot=all"), "'all' stands beside another rule, and does not say for which task"),
         (("lvis_fewshot=some",), "use present, all or file:PATH"),
         (("lisa_grounding=all",), "task 'lisa_grounding' asks one question of an image, and takes no --ask"),
@@ -103,6 +105,20 @@ def test_a_rule_of_asking_for_no_task_is_one_message(cli: Any, ask: tuple[str, .
     assert outcome.code == 2
     assert message in outcome.err
     assert "fix: " in outcome.err
+
+
+def test_a_model_that_is_not_there_is_said_once_and_waited_for_once(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def absent(*_: Any) -> None:
+        asked.append("profile")
+        gone()
+
+    monkeypatch.setattr(mock.TextMock, "profile", absent)
+    outcome = cli(*THREE)
+    assert outcome.code == 4
+    assert outcome.err.splitlines() == ["error: the server", "is gone", "  fix: start it"]
+    assert asked == ["profile"]
 
 
 def test_the_tasks_after_one_that_fails_are_run_and_the_worst_exit_code_wins(cli: Any, on_task: Any) -> None:

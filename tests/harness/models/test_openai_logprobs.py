@@ -108,8 +108,22 @@ def test_a_tag_that_the_chat_template_wrote_lies_before_the_first_token() -> Non
     assert found == [("<think>a", -1.0), ("</think>", -2.0), ("b", -3.0)]
 
 
+def test_white_space_that_the_server_trimmed_does_not_matter() -> None:
+    pieces = ["<think>", " \n", "hm", " \n", "</think>", "\n\n", " [1", " ,", "2]"]
+    found = logprobs_of("[1, 2]", pieces, {"reasoning_content": "hm"})
+    assert [(what, logprob) for what, logprob in found if what.strip()] == [
+        ("<think>", -1.0),
+        ("hm", -3.0),
+        ("</think>", -5.0),
+        ("[1", -7.0),
+        (",", -8.0),
+        (" 2]", -9.0),
+    ]
+    assert logprobs_of("No Objects", ["No", "Objects"]) == [("No", -1.0), (" Objects", -2.0)]
+
+
 def test_what_does_not_make_the_text_is_none() -> None:
-    assert logprobs_of("No Objects", ["No", "Objects"]) is None
+    assert logprobs_of("No Objects", ["No", "Object"]) is None
     assert logprobs_of("No Objects", ["No"]) is None
     assert read(Say("ab", choice={"logprobs": {"content": [{"token": "ab", "logprob": 3}]}})).token_logprobs is None
 

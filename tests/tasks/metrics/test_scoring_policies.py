@@ -47,3 +47,4 @@ def test_agreement_pairs_boxes_one_to_one():
 def test_logprob_is_how_likely_the_model_found_each_box():
     answers = [Answer([Detection(A, 1.0), Detection(B, None)], (0.25, 0.75)), Answer([])]
     assert _scores(logprob(answers)) == [[0.25, 0.75], []]
+    assert _scores(logprob([Answer([Detection(A, 1.0)], (float("nan"),))])) == [[0.0]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vrft_bench.errors import RunInterrupted, UserError
+from vrft_bench.errors import BackendError, RunInterrupted, UserError
 from vrft_bench.harness.cli.data_root import with_data_root
 from vrft_bench.harness.cli.options import (
     Annotations,
@@ -217,12 +217,14 @@ def _plans(tasks: Sequence[Task], backend: Backend, settings: RunConfig) -> list
         try:
             own = with_data_root(config_of_task(settings, task), task)
             plans.append(make_plan(task, resolve_profile(own, backend), own))
+        except BackendError:  # of the model, which all tasks share
+            raise
         except UserError as error:
             if len(tasks) == 1:
                 raise
             failed[task.name] = error
     if failed:
-        lines = "".join(f"\n  {name}: {' '.join(str(error).split())}" for name, error in failed.items())
+        lines = "".join("\n  " + f"{name}: {error}".replace("\n", "\n  ") for name, error in failed.items())
         left = "" if len(failed) == len(tasks) else f", or leave them out: --task {_without(settings.task, failed)}"
         said = f"{len(failed)} of {len(tasks)} tasks cannot be run, and nothing was asked:{lines}"
         summary = UserError(said, fix=f"mend that{left}")
@@ -270,7 +272,13 @@ def _ask_rules(given: list[str] | None) -> str | dict[str, str] | None:
             f"--ask {plain[0]!r} stands beside another rule, and does not say for which task",
             fix="write a rule for each: --ask coco_fewshot=file:MAP.json --ask lvis_fewshot=all",
         )
-    return {task.strip(): rule.strip() for task, _, rule in (text.partition("=") for text in given)}
+    rules: dict[str, str] = {}
+    for text in given:
+        task, _, rule = (part.strip() for part in text.partition("="))
+        if task in rules:
+            raise UserError(f"--ask {task}=... is given twice", fix="give each task one rule")
+        rules[task] = rule
+    return rules
 
 
 def _split(values: list[str] | None) -> list[str] | None:

@@ -184,7 +184,7 @@ class ReplayMock:
                 if "error" in record:
                     yield Completion(*key, "", "error", error=record["error"])
                     continue
-                size = record.get("processed")
+                size, tokens = record.get("processed"), record.get("token_logprobs")
                 yield Completion(
                     *key,
                     record["text"],
@@ -194,6 +194,7 @@ class ReplayMock:
                     processed=(size[0], size[1]) if size else None,
                     image_sha256=record.get("image_sha256"),
                     seconds=record.get("seconds"),
+                    token_logprobs=tuple((end, value) for end, value in tokens) if tokens is not None else None,
                 )
 
     def close(self) -> None:

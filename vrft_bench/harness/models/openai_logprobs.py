@@ -8,6 +8,7 @@ tokens that are not part of the text, and the token that ended it. Whose probabi
 from __future__ import annotations
 
 import codecs
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -36,12 +37,22 @@ def laid_along(
 ) -> TokenLogprobs | None:
     """``given`` along ``text`` from the first of ``starts`` from where on they make it; ``None`` if there is none.
 
-    ``is_removed`` says which tokens are no part of the text.
+    ``is_removed`` says which tokens are no part of the text. Where they make it but for white space, which servers trim
+    from a thought and an answer that they part, that will do.
     """
     kept = [(piece, logprob) for piece, logprob in given if not is_removed(piece)]
     pieces, logprobs = [piece for piece, _ in kept], [logprob for _, logprob in kept]
-    found = (along(text, pieces, logprobs, start) for start in starts if start < len(text))
-    return next((one for one in found if one is not None), None)
+    begins = [start for start in starts if start < len(text)]
+    places = [place for place, sign in enumerate(text) if not sign.isspace()]
+    letters, bare = "".join(text.split()), ["".join(piece.split()) for piece in pieces]
+    for start in begins:
+        if (exact := along(text, pieces, logprobs, start)) is not None:
+            return exact
+    for start in begins:
+        found = along(letters, bare, logprobs, bisect_left(places, start))
+        if found:
+            return tuple((places[end - 1] + 1 if end else 0, logprob) for end, logprob in found)
+    return None
 
 
 def _is_token(token: Any) -> bool:

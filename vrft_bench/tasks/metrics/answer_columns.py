@@ -32,7 +32,7 @@ class Answered(IntEnum):
 class Question(NamedTuple):
     """One category in one image (completion index ``n``): its truth, and what was answered.
 
-    ``likelihoods`` are those of the predicted boxes, where all are known.
+    ``likelihoods`` are those of the predicted boxes, NaN where it is not known; empty where none is.
     """
 
     n: int
@@ -106,8 +106,7 @@ class AnswerColumns:
             Detection(box, None if isnan(stated) else stated) for box, stated in zip(found, confidences, strict=True)
         )
         likely = tuple(self._likelihoods[starts[2] : starts[2] + len(detections)])
-        known = () if any(map(isnan, likely)) else likely
-        return Question(self._n[row], self._category[row], target, detections, Answered(flags & 3), known)
+        return Question(self._n[row], self._category[row], target, detections, Answered(flags & 3), likely)
 
 
 def answered(prediction: Prediction) -> Answered:

@@ -12,8 +12,8 @@
 * ``ap_boxes_right`` and ``ap_labels_right``: AP with every box put on an object of the right category, as many as there
   are, and with every box asked under the name of the object that it stands on.
 * ``ap_POLICY``: AP by each of the scoring policies (:mod:`~vrft_bench.tasks.metrics.scoring_policies`);
-  ``ap_agreement`` only where samples were asked several times, ``ap_logprob`` only where the likelihood of every box is
-  known.
+  ``ap_agreement`` only where samples were asked several times, ``ap_logprob`` only where the likelihoods of boxes are
+  known; a box of which it is not comes last.
 
 All AP follow the rules of the metric itself (COCO or LVIS), over IoU .50:.95 but for ``ap50``. Figures are means over
 completion indices, and have no intervals: they explain, they do not rank models.
@@ -24,6 +24,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,22 +63,23 @@ class DiagnosisMetric:
         self._columns = AnswerColumns()
         self._runs: set[int] = set()
         self._boxes = self._likely = 0
+        self._wants_likelihoods = False
         # (without, with objects) x (questions, sum of their counting errors) x categories
         self._counted = np.zeros((2, 2, len(self._categories)), dtype=np.int64)
 
     def update(
-        self, sample: Sample, prediction: Prediction, n: int = 0, likelihoods: Sequence[float | None] = ()
+        self, sample: Sample, prediction: Prediction, n: int = 0, likelihoods: Sequence[float | None] | None = None
     ) -> None:
-        """Count the answer to one question; ``likelihoods`` are those of its boxes, as far as they are known."""
+        """Count the answer to one question. ``likelihoods`` has an item per box, where the run was to keep them."""
         target = sample.target
         assert isinstance(target, BoxTarget)
         category = self._index[sample.fields["category"]]
         self._runs.add(n)
-        known = tuple([likely for likely in likelihoods if likely is not None])
+        likely = () if likelihoods is None else tuple([nan if value is None else value for value in likelihoods])
+        self._wants_likelihoods |= likelihoods is not None
         self._boxes += len(prediction.detections)
-        self._likely += len(known)
-        complete = known if len(known) == len(prediction.detections) else ()
-        question = Question(n, category, target, prediction.detections, answered(prediction), complete)
+        self._likely += sum([value == value for value in likely])
+        question = Question(n, category, target, prediction.detections, answered(prediction), likely)
         self._columns.add(sample.fields["image_id"], question)
         if target.verified and target.exhaustive and not target.crowd:
             error = abs(len(prediction.detections) - len(target.boxes))
@@ -86,7 +88,7 @@ class DiagnosisMetric:
     def compute(self) -> MetricReport:
         """The figures over everything counted so far."""
         absent_policies = {"agreement"} if len(self._runs) < 2 else set()
-        absent_policies |= {"logprob"} if self._likely < self._boxes or not self._boxes else set()
+        absent_policies |= set() if self._likely else {"logprob"}
         policies = {name: policy for name, policy in POLICIES.items() if name not in absent_policies}
         runs = {n: _Run(self._rules, len(self._categories), policies) for n in sorted(self._runs) or [0]}
         for image, questions in enumerate(self._columns.images()):
@@ -121,11 +123,10 @@ class DiagnosisMetric:
         )
 
     def _notes(self) -> tuple[str, ...]:
-        if not 0 < self._likely < self._boxes:
+        if not self._wants_likelihoods or self._likely == self._boxes:
             return ()
-        return (
-            f"no AP by logprob: of {self._boxes:,} boxes, {self._boxes - self._likely:,} have no log-probabilities",
-        )
+        unknown = f"of {self._boxes:,} boxes, how likely the model found {self._boxes - self._likely:,} is not known"
+        return (f"{unknown}: {'they come last in AP logprob' if self._likely else 'there is no AP logprob'}",)
 
 
 class _Run:

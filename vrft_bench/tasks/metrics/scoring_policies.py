@@ -14,6 +14,7 @@ AP needs a ranking. These give one to the boxes of the answers to one question (
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isnan
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from vrft_bench.tasks.matching import match_boxes
 
 
 class Answer(NamedTuple):
-    """The boxes of one answer, and how likely the model found each of them, where that is known of all."""
+    """The boxes of one answer, and how likely the model found each of them (NaN where that is not known)."""
 
     boxes: Sequence[Detection]
     likelihoods: Sequence[float] = ()
@@ -64,9 +65,12 @@ def agreement(answers: Answers) -> list[list[Detection]]:
 
 
 def logprob(answers: Answers) -> list[list[Detection]]:
-    """Boxes that score how likely the model found them. Each box needs its likelihood."""
+    """Boxes that score how likely the model found them; 0 where that is not known."""
     return [
-        [Detection(item.box, likely) for item, likely in zip(answer.boxes, answer.likelihoods, strict=True)]
+        [
+            Detection(item.box, 0.0 if isnan(likely) else likely)
+            for item, likely in zip(answer.boxes, answer.likelihoods, strict=True)
+        ]
         for answer in answers
     ]
 
