@@ -30,20 +30,6 @@ from vrft_bench.tasks.data.virft import row_image
 THRESHOLD = 4
 """Bits of 64 that near-duplicates may differ in."""
 
-_ORIENTATION = 0x0112
-"""EXIF's tag for how to turn an image before it is shown."""
-
-_TURNS = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
-"""EXIF's numbers -> Pillow's names, whose angles go against the clock. 1 is upright."""
-
 _CELLS = 4_000_000
 """Pairs that are compared at once: 32 MB."""
 
@@ -199,7 +185,7 @@ def _hashes(ref: ImageRef) -> tuple[bytes, int, int] | None:
     file = io.BytesIO(ref.data) if ref.data is not None else ref.path or ""
     try:
         with Image.open(file, formats=FORMATS) as image:
-            rgb = _as_shown(image.convert("RGB"), image)
+            rgb = _as_shown(image).convert("RGB")
     except MemoryError:
         raise
     except DECODER_FAILURES:
@@ -207,15 +193,16 @@ def _hashes(ref: ImageRef) -> tuple[bytes, int, int] | None:
     return hashlib.sha256(b"%dx%d:" % rgb.size + rgb.tobytes()).digest(), *difference_hashes(rgb)
 
 
-def _as_shown(pixels: Any, file: Any) -> Any:
-    """``pixels`` turned as the EXIF of the image ``file`` says; as they are where that is broken."""
-    from PIL.Image import Transpose
+def _as_shown(image: Any) -> Any:
+    """``image`` turned as its EXIF says; as it is where that is broken."""
+    from PIL import ImageOps
 
     try:
-        turn = _TURNS.get(file.getexif().get(_ORIENTATION))
+        return ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
     except DECODER_FAILURES:
-        turn = None
-    return pixels if turn is None else pixels.transpose(Transpose[turn])
+        return image
 
 
 def _close(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64], threshold: int) -> Iterator[tuple[int, int, int]]:
